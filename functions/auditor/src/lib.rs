@@ -1,0 +1,160 @@
+//! The auditor: once a minute it accounts for every delivery that recorded events should have, and rings again for those
+//! that nobody has claimed.
+//!
+//! It goes from its watermark to a moment ago, overlapping the last window, and moves the watermark only after its rings
+//! succeeded. A doorbell that it rings for nothing changes nothing: the ledger is the truth.
+
+mod account;
+
+use std::{path::Path, time::Duration};
+
+use metrics::{counter, gauge};
+use shared::{
+    aws::{self, CallTimeouts},
+    config::Gateway,
+    doorbell::{Bell, Doorbell, RingError},
+    environment::required,
+    ledger::{Ledger, LedgerError, Status, audit::IndexedEvent},
+    names::SourceName,
+    time::Timestamp,
+};
+
+pub use account::{Account, LEASE_OVERDUE_SECONDS, Standing};
+
+/// How far behind the clock the audit stays, in seconds: the index has caught up, and most deliveries are done.
+pub const AUDIT_DELAY_SECONDS: u64 = 30;
+/// How much of the last window is looked at again, in seconds: for clocks that differ and an index that lagged.
+pub const OVERLAP_SECONDS: u64 = 60;
+/// How much is audited at once after a pause, in seconds; the watermark moves after each.
+pub const WINDOW_SECONDS_MAX: u64 = 600;
+/// How far back the first audit of a stack goes, in seconds.
+pub const FIRST_WINDOW_SECONDS: u64 = 24 * 60 * 60;
+/// What is left at the end of an invocation that catches up, in seconds.
+pub const CLOSING_SECONDS: u64 = 10;
+
+/// Accounts for events.
+#[derive(Debug)]
+pub struct Auditor {
+    gateway: Gateway,
+    ledger: Ledger,
+    bell: Bell,
+}
+
+/// An audit that could not be finished: the next one begins where this one did.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    /// The ledger cannot be read.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// What was forgotten could not be rung.
+    #[error("what was forgotten could not be rung: {0}")]
+    Ring(#[from] RingError),
+}
+
+impl Auditor {
+    /// Composes the auditor from its environment; what is missing or wrong is named.
+    pub async fn from_environment() -> Result<Self, lambda_runtime::Error> {
+        let config = aws::configure("auditor", CallTimeouts::BACKGROUND).await;
+        Ok(Self {
+            gateway: Gateway::load(Path::new(&required("GATEWAY_CONFIG")?))?,
+            ledger: Ledger::new(&config, required("LEDGER_TABLE")?),
+            bell: Bell::new(&config, required("DOORBELL_QUEUE_URL")?),
+        })
+    }
+
+    /// Audits from the watermark to [`AUDIT_DELAY_SECONDS`] ago, window by window, as far as the time allows.
+    pub async fn audit(&self, deadline: Timestamp, now: fn() -> Timestamp) -> Result<Account, AuditError> {
+        let until = now().minus(Duration::from_secs(AUDIT_DELAY_SECONDS));
+        let stop = deadline.minus(Duration::from_secs(CLOSING_SECONDS));
+        let mut watermark = self.ledger.watermark().await?;
+        let mut total = Account::default();
+        loop {
+            let from = watermark.unwrap_or_else(|| until.minus(Duration::from_secs(FIRST_WINDOW_SECONDS)));
+            let to = until.min(from.plus(Duration::from_secs(WINDOW_SECONDS_MAX)));
+            if to <= from {
+                break;
+            }
+            let account = self.account(from, to, now()).await?;
+            self.ledger.advance_watermark(watermark, to).await?;
+            total = total.plus(&account);
+            watermark = Some(to);
+            if now() >= stop {
+                tracing::warn!(watermark = to.to_rfc3339(), "the audit is behind and goes on the next time");
+                break;
+            }
+        }
+        self.publish(&total).await?;
+        Ok(total)
+    }
+
+    /// Accounts for the window, rings for what was forgotten, and fails if that cannot be rung.
+    async fn account(&self, from: Timestamp, to: Timestamp, now: Timestamp) -> Result<Account, AuditError> {
+        let mut account = Account::default();
+        for source in self.gateway.sources.keys() {
+            account = account.plus(&self.account_of(source, from, to, now).await?);
+        }
+        Ok(account)
+    }
+
+    async fn account_of(
+        &self,
+        source: &SourceName,
+        from: Timestamp,
+        to: Timestamp,
+        now: Timestamp,
+    ) -> Result<Account, AuditError> {
+        let overlapping = from.minus(Duration::from_secs(OVERLAP_SECONDS));
+        let events = self.ledger.events_between(source, overlapping, to).await?;
+        let expected: Vec<(&IndexedEvent, Doorbell)> = events
+            .iter()
+            .flat_map(|event| event.destinations.iter().map(move |name| (event, Doorbell::first(&event.key, name))))
+            .collect();
+        let doorbells: Vec<Doorbell> = expected.iter().map(|(_, doorbell)| doorbell.clone()).collect();
+        let progress = self.ledger.progress(&doorbells).await?;
+        let mut account = Account::default();
+        let mut forgotten = Vec::new();
+        for (event, doorbell) in expected {
+            let found = progress.get(&(doorbell.event_key(), doorbell.destination.clone()));
+            let standing = Standing::of(found, event.received_at, now);
+            // What the overlap shows again was counted the last time.
+            if event.received_at >= from {
+                account.count(standing);
+            }
+            match standing {
+                Standing::Known(_) => {}
+                Standing::Forgotten => forgotten.push(doorbell),
+                Standing::Unknown => {
+                    let Doorbell { source, event_id, destination, .. } = &doorbell;
+                    tracing::error!(%source, %event_id, %destination, "unaccounted: the delivery is in no known state");
+                }
+            }
+        }
+        self.ring(forgotten, &mut account).await?;
+        Ok(account)
+    }
+
+    async fn ring(&self, forgotten: Vec<Doorbell>, account: &mut Account) -> Result<(), AuditError> {
+        if forgotten.is_empty() {
+            return Ok(());
+        }
+        for Doorbell { source, event_id, destination, .. } in &forgotten {
+            tracing::warn!(%source, %event_id, %destination, "nobody has claimed this delivery: ringing again");
+        }
+        if let Err(error) = self.bell.ring(&forgotten).await {
+            counter!("Unaccounted").increment(forgotten.len() as u64);
+            return Err(error.into());
+        }
+        account.rung += forgotten.len() as u64;
+        Ok(())
+    }
+
+    async fn publish(&self, account: &Account) -> Result<(), AuditError> {
+        for (name, count) in account.metrics() {
+            counter!(name).increment(count);
+        }
+        let paused_now = self.ledger.attention(Status::Paused).await?;
+        gauge!("PausedDeliveries").set(paused_now as f64);
+        tracing::info!(?account, paused_now, "audited");
+        Ok(())
+    }
+}

@@ -1,0 +1,62 @@
+//! What a sender is told when its event is safe.
+
+use aws_lambda_events::{apigw::ApiGatewayV2httpResponse, encodings::Body};
+use http::{HeaderMap, HeaderValue, header};
+use serde_json::json;
+use shared::{config::Source, names::EventId};
+
+/// An event that the ledger has.
+#[derive(Debug)]
+pub(crate) struct Accepted<'a> {
+    pub(crate) source: &'a Source,
+    pub(crate) event_id: EventId,
+    /// It was there before; a conflict counts as one, since a sender that is told "no" only sends it again.
+    pub(crate) duplicate: bool,
+}
+
+impl Accepted<'_> {
+    /// `{"status":"accepted"|"duplicate","source","eventId"}` with 202 or 200, or what the source wants instead.
+    pub(crate) fn into_response(self) -> ApiGatewayV2httpResponse {
+        let (status, word) = if self.duplicate { (200, "duplicate") } else { (202, "accepted") };
+        let mut response = ApiGatewayV2httpResponse::default();
+        response.status_code = self.source.answer.status.unwrap_or(status).into();
+        match &self.source.answer.body {
+            Some(body) => response.body = Some(Body::Text(body.clone())),
+            None => {
+                let body = json!({"status": word, "source": self.source.name, "eventId": self.event_id});
+                response.body = Some(Body::Text(body.to_string()));
+                let json = HeaderValue::from_static("application/json");
+                response.headers = HeaderMap::from_iter([(header::CONTENT_TYPE, json)]);
+            }
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::{config::Gateway, names::SourceName};
+
+    use super::*;
+
+    fn response(answer: &str, duplicate: bool) -> (i64, String, usize) {
+        let config = format!("[sources.a]\nscheme = \"github\"\nsecret = \"a\"\n{answer}");
+        let gateway = Gateway::parse(&config, "gateway.toml").unwrap();
+        let source = &gateway.sources[&SourceName::parse("a").unwrap()];
+        let accepted = Accepted { source, event_id: EventId::parse("7").unwrap(), duplicate };
+        let response = accepted.into_response();
+        let Some(Body::Text(body)) = response.body else { panic!("no text") };
+        (response.status_code, body, response.headers.len())
+    }
+
+    #[test]
+    fn new_and_known_events_are_told_apart() {
+        assert_eq!(response("", false), (202, r#"{"status":"accepted","source":"a","eventId":"7"}"#.into(), 1));
+        assert_eq!(response("", true), (200, r#"{"status":"duplicate","source":"a","eventId":"7"}"#.into(), 1));
+    }
+
+    #[test]
+    fn a_source_may_want_another_answer() {
+        assert_eq!(response("answer = { status = 204, body = \"\" }", false), (204, String::new(), 0));
+    }
+}

@@ -1,0 +1,230 @@
+//! One doorbell: load the event, claim the delivery, deliver, finish.
+//!
+//! The event is loaded before the claim: the claim names the event's `received_at`, so that what an expired event of the
+//! same id left behind is not taken for this one's delivery.
+
+use std::time::Duration;
+
+use metrics::counter;
+use shared::{
+    bodies::{BodyError, StoredBody},
+    config::{Destination, DestinationKind},
+    doorbell::Doorbell,
+    event::Event,
+    ledger::{Bid, Claim, Finish, Lease, LedgerError, Outcome},
+    time::Timestamp,
+};
+
+use crate::{
+    Invocation, Worker,
+    batch::{Verdict, put_aside},
+    failure::Failure,
+    handlers::{HANDLER_WRITES_MAX, Handler, OnRefused},
+};
+
+/// How often a doorbell of a paused destination asks whether the pause is over, in seconds.
+const PAUSED_SECONDS: u64 = 15 * 60;
+/// What is left for loading, claiming and finishing beside the destination's own timeout, in seconds.
+const CALLS_SECONDS: u64 = 10;
+/// Shortest hold, in milliseconds: a doorbell that is too early by a hair does not come back at once.
+const HOLD_MILLIS_MIN: u64 = 500;
+
+/// How an attempt went.
+enum Attempt {
+    /// It arrived; the ledger does not know yet.
+    Arrived,
+    /// It arrived, and the ledger knows in the same transaction.
+    Committed(Finish),
+    Failed(Failure),
+}
+
+pub(crate) async fn deliver(
+    worker: &Worker,
+    doorbell: &Doorbell,
+    owner: &str,
+    invocation: Invocation<'_>,
+) -> Result<Verdict, LedgerError> {
+    let Some(destination) = worker.gateway.destinations.get(&doorbell.destination) else {
+        return Ok(put_aside(worker, &doorbell.to_json(), "the destination is not configured").await);
+    };
+    if !has_time(destination, invocation) {
+        return Ok(Verdict::Keep);
+    }
+    let Some((event, body)) = worker.ledger.find(&doorbell.event_key(), (invocation.now)()).await? else {
+        return Ok(put_aside(worker, &doorbell.to_json(), "the event is not in the ledger").await);
+    };
+    match claim(worker, doorbell, &event, owner, invocation).await? {
+        Claim::Acquired(lease) => attempt(worker, doorbell, destination, &event, body, lease, invocation).await,
+        Claim::AlreadyDone => Ok(Verdict::Acknowledge),
+        // Its owner may have crashed before the dead-letter queue had it: put it there, twice rather than never.
+        Claim::AlreadyDead => Ok(put_aside(worker, &doorbell.to_json(), "the delivery is dead").await),
+        Claim::HeldUntil(moment) => {
+            let soonest = (invocation.now)().plus(Duration::from_millis(HOLD_MILLIS_MIN));
+            Ok(Verdict::KeepUntil(moment.max(soonest)))
+        }
+        Claim::Paused => Ok(Verdict::KeepUntil((invocation.now)().plus(Duration::from_secs(PAUSED_SECONDS)))),
+    }
+}
+
+/// Whether an attempt that begins now ends before Lambda stops us.
+fn has_time(destination: &Destination, invocation: Invocation<'_>) -> bool {
+    let exchange = match &destination.kind {
+        DestinationKind::Http(http) => http.timeout,
+        DestinationKind::Handler(_) => Duration::ZERO,
+    };
+    invocation.deadline.since((invocation.now)()) >= exchange + Duration::from_secs(CALLS_SECONDS)
+}
+
+/// Claims the delivery. One that waits for a paused destination is claimed once the pause is seen to be over.
+async fn claim(
+    worker: &Worker,
+    doorbell: &Doorbell,
+    event: &Event,
+    owner: &str,
+    invocation: Invocation<'_>,
+) -> Result<Claim, LedgerError> {
+    let bid = Bid { doorbell, event, owner, now: (invocation.now)(), lease_until: invocation.deadline, pause_is_over: false };
+    match worker.ledger.claim(&bid).await? {
+        Claim::Paused if !worker.ledger.is_paused(&doorbell.destination).await? => {
+            worker.ledger.claim(&Bid { pause_is_over: true, ..bid }).await
+        }
+        claim => Ok(claim),
+    }
+}
+
+async fn attempt(
+    worker: &Worker,
+    doorbell: &Doorbell,
+    destination: &Destination,
+    event: &Event,
+    body: StoredBody,
+    lease: Lease,
+    invocation: Invocation<'_>,
+) -> Result<Verdict, LedgerError> {
+    let started = (invocation.now)();
+    let attempted = if lease.attempt > destination.attempts_max() {
+        // Earlier owners crashed before they could finish: this is what ends that.
+        Attempt::Failed(Failure::Permanent(format!("{} attempts ended without an outcome", lease.attempt - 1)))
+    } else {
+        match worker.bodies.read(event, body).await {
+            Ok(body) => try_once(worker, destination, event, body, &lease, started).await?,
+            Err(BodyError::Storage(reason)) => Attempt::Failed(Failure::Transient(reason)),
+            Err(error) => Attempt::Failed(Failure::Permanent(error.to_string())),
+        }
+    };
+    let now = (invocation.now)();
+    let number = lease.attempt;
+    let (finish, outcome) = match attempted {
+        Attempt::Arrived => (worker.ledger.finish(lease, &Outcome::Done, now).await?, Outcome::Done),
+        Attempt::Committed(finish) => (finish, Outcome::Done),
+        Attempt::Failed(failure) => {
+            let outcome = failure.outcome(&lease, destination, now, fastrand::f64());
+            if let Outcome::Paused(failure) = &outcome {
+                worker.ledger.pause(&destination.name, &failure.reason, now).await?;
+            }
+            (worker.ledger.finish(lease, &outcome, now).await?, outcome)
+        }
+    };
+    observe(doorbell, event, &outcome, finish, number, started, now);
+    Ok(match (finish, outcome) {
+        // Somebody else has the delivery now, and maybe no doorbell of its own.
+        (Finish::Lost | Finish::Refused, _) => Verdict::Keep,
+        (Finish::Finished, Outcome::Done) => Verdict::Acknowledge,
+        (Finish::Finished, Outcome::Retry { at, .. } | Outcome::Throttled { at, .. }) => Verdict::KeepUntil(at),
+        (Finish::Finished, Outcome::Paused(_)) => Verdict::KeepUntil(now.plus(Duration::from_secs(PAUSED_SECONDS))),
+        (Finish::Finished, Outcome::Dead(failure)) => put_aside(worker, &doorbell.to_json(), &failure.reason).await,
+    })
+}
+
+async fn try_once(
+    worker: &Worker,
+    destination: &Destination,
+    event: &Event,
+    body: Vec<u8>,
+    lease: &Lease,
+    now: Timestamp,
+) -> Result<Attempt, LedgerError> {
+    match &destination.kind {
+        DestinationKind::Http(http) => {
+            let keyring = match worker.keyrings.current(&http.secret, now).await {
+                Ok(keyring) => keyring,
+                Err(error) => return Ok(Attempt::Failed(Failure::Transient(error.to_string()))),
+            };
+            let delivered = worker.http.deliver(&destination.name, http, event, body, &keyring, now).await;
+            Ok(delivered.map_or_else(Attempt::Failed, |()| Attempt::Arrived))
+        }
+        DestinationKind::Handler(name) => match worker.handlers.find(name) {
+            Some(handler) => run_handler(worker, handler, event, &body, lease, now).await,
+            // Ruled out when the worker started.
+            None => Ok(Attempt::Failed(Failure::Permanent(format!("there is no handler `{name}`")))),
+        },
+    }
+}
+
+async fn run_handler(
+    worker: &Worker,
+    handler: &dyn Handler,
+    event: &Event,
+    body: &[u8],
+    lease: &Lease,
+    now: Timestamp,
+) -> Result<Attempt, LedgerError> {
+    let writes = match handler.handle(event, body) {
+        Ok(writes) if writes.len() > HANDLER_WRITES_MAX => {
+            let reason = format!("the handler `{}` has more than {HANDLER_WRITES_MAX} writes", handler.name());
+            return Ok(Attempt::Failed(Failure::Permanent(reason)));
+        }
+        Ok(writes) if writes.is_empty() => return Ok(Attempt::Arrived),
+        Ok(writes) => writes,
+        Err(failure) => return Ok(Attempt::Failed(failure)),
+    };
+    Ok(match (worker.ledger.commit(lease, writes, now).await?, handler.on_refused()) {
+        (Finish::Refused, OnRefused::Superseded) => Attempt::Arrived,
+        (Finish::Refused, OnRefused::Dead) => {
+            Attempt::Failed(Failure::Conflict("a condition of the handler does not hold".to_owned()))
+        }
+        (finish, _) => Attempt::Committed(finish),
+    })
+}
+
+fn observe(
+    doorbell: &Doorbell,
+    event: &Event,
+    outcome: &Outcome,
+    finish: Finish,
+    attempt: u32,
+    started: Timestamp,
+    now: Timestamp,
+) {
+    let Doorbell { source, event_id, destination, replay } = doorbell;
+    let millis = now.since(started).as_millis() as u64;
+    let age_millis = now.since(event.received_at).as_millis() as u64;
+    if finish != Finish::Finished {
+        tracing::warn!(%source, %event_id, %destination, attempt, millis, "the lease ran out: somebody else has the delivery");
+        return;
+    }
+    match outcome {
+        Outcome::Done => {
+            counter!("Delivered").increment(1);
+            tracing::info!(%source, %event_id, %destination, attempt, replay, millis, age_millis, "done");
+        }
+        Outcome::Retry { at, failure } => {
+            counter!("Retried").increment(1);
+            let (class, reason, wait_millis) = (failure.class, &failure.reason, at.since(now).as_millis() as u64);
+            tracing::warn!(%source, %event_id, %destination, attempt, replay, millis, class, reason, wait_millis, "retrying");
+        }
+        Outcome::Throttled { at, failure } => {
+            counter!("Throttled").increment(1);
+            let (class, reason, wait_millis) = (failure.class, &failure.reason, at.since(now).as_millis() as u64);
+            tracing::warn!(%source, %event_id, %destination, attempt, replay, millis, class, reason, wait_millis, "retrying");
+        }
+        Outcome::Paused(failure) => {
+            let (class, reason) = (failure.class, &failure.reason);
+            tracing::error!(%source, %event_id, %destination, attempt, replay, millis, class, reason, "paused");
+        }
+        Outcome::Dead(failure) => {
+            let (class, reason) = (failure.class, &failure.reason);
+            tracing::error!(%source, %event_id, %destination, attempt, replay, millis, class, reason, "dead");
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! What a failed attempt means for its delivery: the only place that decides between waiting, pausing and giving up.
+
+use std::time::Duration;
+
+use shared::{
+    config::{BACKOFF_SECONDS_MAX, Destination},
+    ledger::{FailureRecord, Lease, Outcome},
+    time::Timestamp,
+};
+
+/// How long to wait after a "not now" that does not say how long, in seconds: the window of most rate limits.
+pub const THROTTLE_SECONDS_DEFAULT: u64 = 60;
+/// How many answers of "not now" weigh as much as one failed attempt.
+pub const THROTTLES_PER_ATTEMPT: u32 = 4;
+
+/// Why an attempt failed. Reasons never hold a body, a secret or a signature.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// It may work the next time.
+    Transient(String),
+    /// The destination asks to be left alone for a while.
+    Throttled {
+        /// For how long, if it says.
+        retry_after: Option<Duration>,
+        /// Its answer.
+        reason: String,
+    },
+    /// It will never work.
+    Permanent(String),
+    /// The destination does not accept our credentials.
+    Auth(String),
+    /// The destination has something that this event contradicts.
+    Conflict(String),
+}
+
+impl Failure {
+    const fn class(&self) -> &'static str {
+        match self {
+            Self::Transient(_) => "transient",
+            Self::Throttled { .. } => "throttled",
+            Self::Permanent(_) => "permanent",
+            Self::Auth(_) => "auth",
+            Self::Conflict(_) => "conflict",
+        }
+    }
+
+    /// How the attempt ends. `jitter`, from 0 to 1, is the part of the longest wait that is waited (full jitter).
+    pub fn outcome(self, lease: &Lease, destination: &Destination, now: Timestamp, jitter: f64) -> Outcome {
+        let class = self.class();
+        let record = |reason| FailureRecord { class, reason };
+        match self {
+            Self::Transient(reason) => match backoff(lease.attempt, destination) {
+                Some(longest) => {
+                    Outcome::Retry { at: now.plus(longest.mul_f64(jitter.clamp(0.0, 1.0))), failure: record(reason) }
+                }
+                None => Outcome::Dead(record(format!("gave up after {} attempts: {reason}", lease.attempt))),
+            },
+            Self::Throttled { retry_after, reason } => {
+                let throttles = lease.throttles.saturating_add(1);
+                if throttles > destination.attempts_max().saturating_mul(THROTTLES_PER_ATTEMPT) {
+                    return Outcome::Dead(record(format!("gave up after being throttled {throttles} times: {reason}")));
+                }
+                let wait = retry_after.unwrap_or(Duration::from_secs(THROTTLE_SECONDS_DEFAULT));
+                let wait = wait.min(Duration::from_secs(BACKOFF_SECONDS_MAX));
+                Outcome::Throttled { at: now.plus(wait), failure: record(reason) }
+            }
+            Self::Auth(reason) => Outcome::Paused(record(reason)),
+            Self::Permanent(reason) | Self::Conflict(reason) => Outcome::Dead(record(reason)),
+        }
+    }
+}
+
+/// The longest wait after this attempt, counted from 1; `None` after the last.
+fn backoff(attempt: u32, destination: &Destination) -> Option<Duration> {
+    let index = usize::try_from(attempt.checked_sub(1)?).ok()?;
+    destination.backoff.get(index).copied()
+}
+
+/// Reads a `Retry-After` header in both of its forms (RFC 9110, section 10.2.3): seconds, or a date.
+pub fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
+    let value = value.trim();
+    match value.parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => Some(Timestamp::parse_http_date(value)?.since(now)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::{
+        config::Gateway,
+        doorbell::Doorbell,
+        event::{BodyDigest, Event, EventKey},
+        ledger::{Bid, Delivery, Status},
+        names::{DestinationName, EventId, EventType, SourceName},
+    };
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_seconds(1_700_000_000);
+
+    fn destination() -> Destination {
+        let config = "[destinations.ci]\ntype = \"handler\"\nhandler = \"x\"\nbackoff_seconds = [10, 100]";
+        let gateway = Gateway::parse(config, "gateway.toml").unwrap();
+        gateway.destinations.into_values().next().unwrap()
+    }
+
+    fn lease(attempts: u32, throttles: u32) -> Lease {
+        let key = EventKey { source: SourceName::parse("a").unwrap(), event_id: EventId::parse("7").unwrap() };
+        let event = Event {
+            key: key.clone(),
+            event_type: EventType::unknown(),
+            received_at: NOW,
+            occurred_at: None,
+            headers: Default::default(),
+            body_bytes: 0,
+            sha256: BodyDigest::of(b""),
+            key_id: String::new(),
+            destinations: Vec::new(),
+            expires_at: NOW,
+        };
+        let doorbell = Doorbell::first(&key, &DestinationName::parse("ci").unwrap());
+        let bid = Bid { doorbell: &doorbell, event: &event, owner: "me", now: NOW, lease_until: NOW, pause_is_over: false };
+        let delivery = Delivery {
+            status: Status::Processing,
+            generation: NOW,
+            attempts,
+            throttles,
+            replay: 0,
+            owner: "me".into(),
+            lease_until: None,
+            next_at: None,
+            done_at: None,
+            expires_at: NOW,
+        };
+        Lease::of(&bid, &delivery)
+    }
+
+    fn waits(failure: Failure, lease: &Lease, jitter: f64) -> Option<u64> {
+        match failure.outcome(lease, &destination(), NOW, jitter) {
+            Outcome::Retry { at, .. } | Outcome::Throttled { at, .. } => Some(at.since(NOW).as_secs()),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn waits_grow_with_full_jitter_until_the_delivery_is_dead() {
+        let transient = || Failure::Transient("503".into());
+        assert_eq!(waits(transient(), &lease(1, 0), 1.0), Some(10));
+        assert_eq!(waits(transient(), &lease(1, 0), 0.0), Some(0));
+        assert_eq!(waits(transient(), &lease(2, 0), 0.5), Some(50));
+        assert_eq!(waits(transient(), &lease(3, 0), 1.0), None);
+        let outcome = transient().outcome(&lease(3, 0), &destination(), NOW, 1.0);
+        let Outcome::Dead(record) = outcome else { panic!("{outcome:?}") };
+        assert_eq!((record.class, record.reason.as_str()), ("transient", "gave up after 3 attempts: 503"));
+    }
+
+    #[test]
+    fn a_throttle_waits_as_asked_within_the_cap_and_costs_a_quarter_of_an_attempt() {
+        let asked = |seconds| Failure::Throttled { retry_after: Some(Duration::from_secs(seconds)), reason: "429".into() };
+        assert_eq!(waits(asked(7), &lease(1, 0), 0.0), Some(7));
+        assert_eq!(waits(asked(u64::MAX), &lease(1, 0), 0.0), Some(BACKOFF_SECONDS_MAX));
+        let unsaid = Failure::Throttled { retry_after: None, reason: "429".into() };
+        assert_eq!(waits(unsaid, &lease(1, 0), 0.0), Some(THROTTLE_SECONDS_DEFAULT));
+        assert_eq!(waits(asked(7), &lease(1, 3 * THROTTLES_PER_ATTEMPT - 1), 0.0), Some(7));
+        assert_eq!(waits(asked(7), &lease(1, 3 * THROTTLES_PER_ATTEMPT), 0.0), None);
+    }
+
+    #[test]
+    fn what_cannot_work_is_dead_at_once_and_what_is_refused_pauses() {
+        let outcome = |failure: Failure| failure.outcome(&lease(1, 0), &destination(), NOW, 1.0);
+        assert!(matches!(outcome(Failure::Permanent("400".into())), Outcome::Dead(_)));
+        assert!(matches!(outcome(Failure::Conflict("409".into())), Outcome::Dead(_)));
+        assert!(matches!(outcome(Failure::Auth("401".into())), Outcome::Paused(_)));
+    }
+
+    #[test]
+    fn retry_after_is_read_in_both_forms() {
+        assert_eq!(retry_after("120", NOW), Some(Duration::from_secs(120)));
+        assert_eq!(retry_after(" 0 ", NOW), Some(Duration::ZERO));
+        assert_eq!(retry_after("Tue, 14 Nov 2023 22:15:20 GMT", NOW), Some(Duration::from_secs(120)));
+        assert_eq!(retry_after("Tue, 14 Nov 2023 22:00:00 GMT", NOW), Some(Duration::ZERO));
+        for unreadable in ["", "-1", "soon", "1.5"] {
+            assert_eq!(retry_after(unreadable, NOW), None, "{unreadable}");
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! The `http` destination: a POST of the exact body, signed as Standard Webhooks, followed by no redirect.
+
+use std::time::Duration;
+
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use reqwest::{Client, Response, StatusCode, header, redirect::Policy};
+use shared::{
+    config::HttpDestination, event::Event, names::DestinationName, secrets::Keyring, signatures::outgoing, time::Timestamp,
+};
+
+use crate::failure::{Failure, retry_after};
+
+/// Longest time to connect, in seconds; the destination's own timeout bounds the whole exchange.
+pub(crate) const CONNECT_SECONDS_MAX: u64 = 3;
+/// How much of an answer is read, in bytes, so that the connection can be used again; the rest is dropped with it.
+pub(crate) const RESPONSE_BYTES_MAX: usize = 64 * 1024;
+
+/// What a header value must not hold as it is.
+const HEADER_UNSAFE: &AsciiSet = &CONTROLS.add(b' ').add(b'%');
+
+/// Delivers over HTTP. Its retries are the delivery's: the client itself makes none.
+#[derive(Debug, Clone)]
+pub struct HttpSender {
+    client: Client,
+}
+
+impl HttpSender {
+    /// A client that trusts the machine's certificate authorities.
+    pub fn new() -> Result<Self, reqwest::Error> {
+        // Refused only if a provider is installed already, which is as well.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = Client::builder()
+            .redirect(Policy::none())
+            .retry(reqwest::retry::never())
+            .no_proxy()
+            .connect_timeout(Duration::from_secs(CONNECT_SECONDS_MAX))
+            .user_agent(concat!("posthouse/", env!("CARGO_PKG_VERSION")))
+            .build()?;
+        Ok(Self { client })
+    }
+
+    /// One attempt. The same delivery has the same `Idempotency-Key` and `webhook-id` in every attempt, so that a destination
+    /// can tell a repeat.
+    pub async fn deliver(
+        &self,
+        name: &DestinationName,
+        destination: &HttpDestination,
+        event: &Event,
+        body: Vec<u8>,
+        keyring: &Keyring,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        let id = header_safe(&event.key.to_string());
+        let signature = outgoing::sign(&id, now, &body, keyring)
+            // A mistake of ours that a person must mend: nothing is burnt until then.
+            .ok_or_else(|| Failure::Auth(format!("no key of the secret `{}` can sign", destination.secret)))?;
+        let mut request = self
+            .client
+            .post(&destination.url)
+            .timeout(destination.timeout)
+            .header("webhook-id", &id)
+            .header("webhook-timestamp", now.seconds())
+            .header("webhook-signature", signature)
+            .header("idempotency-key", format!("{id}#{name}"))
+            .header("posthouse-source", event.key.source.as_str())
+            .header("posthouse-event-type", header_safe(event.event_type.as_str()));
+        if let Some(content_type) = event.headers.get("content-type") {
+            request = request.header(header::CONTENT_TYPE, content_type);
+        }
+        match request.body(body).send().await {
+            Ok(response) => judge(response, now).await,
+            Err(error) if error.is_builder() => Err(Failure::Permanent(describe(&error))),
+            Err(error) => Err(Failure::Transient(describe(&error))),
+        }
+    }
+}
+
+/// What the destination's answer means.
+async fn judge(response: Response, now: Timestamp) -> Result<(), Failure> {
+    let status = response.status();
+    let asked = response.headers().get(header::RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?, now));
+    drain(response).await;
+    classify(status, asked)
+}
+
+fn classify(status: StatusCode, asked: Option<Duration>) -> Result<(), Failure> {
+    let reason = format!("the destination answered {status}");
+    match status.as_u16() {
+        200..=299 => Ok(()),
+        300..=399 => Err(Failure::Permanent(format!("{reason}; redirects are not followed"))),
+        401 | 403 | 407 => Err(Failure::Auth(reason)),
+        429 => Err(Failure::Throttled { retry_after: asked, reason }),
+        503 if asked.is_some() => Err(Failure::Throttled { retry_after: asked, reason }),
+        409 => Err(Failure::Conflict(reason)),
+        408 | 425 | 500.. => Err(Failure::Transient(reason)),
+        _ => Err(Failure::Permanent(reason)),
+    }
+}
+
+/// Reads a short answer to its end. What it says is not kept, and a failure now changes nothing about the status.
+async fn drain(mut response: Response) {
+    let mut read = 0;
+    while read < RESPONSE_BYTES_MAX {
+        match response.chunk().await {
+            Ok(Some(chunk)) => read += chunk.len(),
+            Ok(None) | Err(_) => return,
+        }
+    }
+}
+
+fn header_safe(text: &str) -> String {
+    utf8_percent_encode(text, HEADER_UNSAFE).to_string()
+}
+
+/// What failed and its first cause, without the URL, which can hold credentials.
+fn describe(error: &reqwest::Error) -> String {
+    let what = if error.is_timeout() {
+        "timed out"
+    } else if error.is_connect() {
+        "cannot connect"
+    } else {
+        "the exchange failed"
+    };
+    let causes = std::iter::successors(std::error::Error::source(error), |error| error.source());
+    causes.last().map_or_else(|| what.to_owned(), |cause| format!("{what}: {cause}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_status_has_its_class() {
+        let class = |status: u16, asked: Option<u64>| {
+            let status = StatusCode::from_u16(status).unwrap();
+            match classify(status, asked.map(Duration::from_secs)) {
+                Ok(()) => "done",
+                Err(Failure::Transient(_)) => "transient",
+                Err(Failure::Throttled { .. }) => "throttled",
+                Err(Failure::Permanent(_)) => "permanent",
+                Err(Failure::Auth(_)) => "auth",
+                Err(Failure::Conflict(_)) => "conflict",
+            }
+        };
+        for (statuses, expected) in [
+            (&[200, 202, 204, 299][..], "done"),
+            (&[301, 302, 307, 308], "permanent"),
+            (&[400, 404, 410, 413, 422], "permanent"),
+            (&[401, 403, 407], "auth"),
+            (&[408, 425, 500, 502, 503, 504, 599], "transient"),
+            (&[409], "conflict"),
+            (&[429], "throttled"),
+        ] {
+            for status in statuses {
+                assert_eq!(class(*status, None), expected, "{status}");
+            }
+        }
+        assert_eq!(class(503, Some(1)), "throttled");
+        assert_eq!(class(500, Some(1)), "transient");
+    }
+
+    #[test]
+    fn every_event_id_fits_into_a_header() {
+        assert_eq!(header_safe("github#7"), "github#7");
+        assert_eq!(header_safe("a#é b%"), "a#%C3%A9%20b%25");
+    }
+}

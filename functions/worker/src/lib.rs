@@ -1,0 +1,79 @@
+//! The worker: SQS → claim → deliver → finish.
+//!
+//! Each doorbell is handled by itself: one that fails, panics or cannot be read leaves the others of its batch alone. Always
+//! holds: a doorbell is acknowledged only when its delivery is done, or dead with a copy of the doorbell in the dead-letter
+//! queue; whoever crashes leaves a doorbell that comes again.
+
+mod batch;
+mod delivering;
+mod failure;
+mod handlers;
+mod http;
+
+use std::path::Path;
+
+use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
+use shared::{
+    aws::{self, CallTimeouts},
+    bodies::Bodies,
+    config::Gateway,
+    doorbell::Bell,
+    environment::required,
+    ledger::Ledger,
+    secrets::Keyrings,
+    time::Timestamp,
+};
+
+pub use batch::RECORDS_CONCURRENT_MAX;
+pub use failure::{Failure, THROTTLE_SECONDS_DEFAULT, THROTTLES_PER_ATTEMPT, retry_after};
+pub use handlers::{HANDLER_WRITES_MAX, Handler, Handlers, OnRefused};
+pub use http::HttpSender;
+
+/// Delivers.
+#[derive(Debug)]
+pub struct Worker {
+    gateway: Gateway,
+    ledger: Ledger,
+    bodies: Bodies,
+    keyrings: Keyrings,
+    doorbells: Bell,
+    dead_letters: Bell,
+    http: HttpSender,
+    handlers: Handlers,
+}
+
+/// One invocation.
+#[derive(Clone, Copy, Debug)]
+pub struct Invocation<'a> {
+    /// Its id: with the message's it makes an owner that there is only once.
+    pub request_id: &'a str,
+    /// When Lambda stops it. A lease ends then: its owner surely works no more.
+    pub deadline: Timestamp,
+    /// Tells the time.
+    pub now: fn() -> Timestamp,
+}
+
+impl Worker {
+    /// Composes the worker from its environment; what is missing or wrong is named.
+    pub async fn from_environment() -> Result<Self, lambda_runtime::Error> {
+        let config = aws::configure("worker", CallTimeouts::BACKGROUND).await;
+        let path = required("GATEWAY_CONFIG")?;
+        let gateway = Gateway::load(Path::new(&path))?;
+        gateway.check_handlers(&Handlers::NAMES, &path)?;
+        Ok(Self {
+            gateway,
+            ledger: Ledger::new(&config, required("LEDGER_TABLE")?),
+            bodies: Bodies::new(&config, required("BODIES_BUCKET")?),
+            keyrings: Keyrings::new(&config, required("SECRETS_PREFIX")?),
+            doorbells: Bell::new(&config, required("DOORBELL_QUEUE_URL")?),
+            dead_letters: Bell::new(&config, required("DEAD_LETTER_QUEUE_URL")?),
+            http: HttpSender::new()?,
+            handlers: Handlers::from_environment()?,
+        })
+    }
+
+    /// Handles one batch and names the doorbells that must come again.
+    pub async fn work(&self, batch: SqsEvent, invocation: Invocation<'_>) -> Result<SqsBatchResponse, lambda_runtime::Error> {
+        batch::work(self, batch, invocation).await
+    }
+}

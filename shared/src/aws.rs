@@ -1,0 +1,59 @@
+//! The AWS clients of a function, made once at cold start.
+//!
+//! The configuration is built from the environment that Lambda gives, not through the SDK's whole provider chain, which
+//! would look for profiles and metadata services that a function does not have. Endpoints are read from the environment
+//! like everything else (`AWS_ENDPOINT_URL`), so the same binary runs against AWS and against the local stack.
+
+use std::time::Duration;
+
+use aws_config::{
+    AppName, BehaviorVersion, SdkConfig,
+    environment::{EnvironmentVariableCredentialsProvider, EnvironmentVariableRegionProvider},
+    retry::RetryConfig,
+    timeout::TimeoutConfig,
+};
+use aws_smithy_http_client::{
+    Builder,
+    tls::{Provider, rustls_provider::CryptoMode},
+};
+
+/// How long a function waits for one AWS call. The SDK sets a connect timeout alone: without these, a call that hangs
+/// takes the function's whole time.
+#[derive(Clone, Copy, Debug)]
+pub struct CallTimeouts {
+    /// One try.
+    pub attempt: Duration,
+    /// All tries together.
+    pub operation: Duration,
+}
+
+/// Connecting, in milliseconds.
+pub const CONNECT_TIMEOUT_MILLIS: u64 = 1000;
+/// Tries of one AWS call, the first included.
+pub const CALL_ATTEMPTS_MAX: u32 = 3;
+
+impl CallTimeouts {
+    /// For a function that somebody waits for: together with the others it makes, a call stays within the senders' deadlines.
+    pub const INTERACTIVE: Self = Self { attempt: Duration::from_millis(1500), operation: Duration::from_millis(2500) };
+    /// For work that nobody waits for.
+    pub const BACKGROUND: Self = Self { attempt: Duration::from_secs(5), operation: Duration::from_secs(15) };
+}
+
+/// The configuration of all clients of the function `name`, which shows in the user agent of its calls.
+pub async fn configure(name: &'static str, timeouts: CallTimeouts) -> SdkConfig {
+    let http_client = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(Duration::from_millis(CONNECT_TIMEOUT_MILLIS))
+        .operation_attempt_timeout(timeouts.attempt)
+        .operation_timeout(timeouts.operation)
+        .build();
+    aws_config::defaults(BehaviorVersion::v2026_01_12())
+        .app_name(AppName::new(name).expect("function names are valid app names"))
+        .http_client(http_client)
+        .credentials_provider(EnvironmentVariableCredentialsProvider::new())
+        .region(EnvironmentVariableRegionProvider::new())
+        .timeout_config(timeouts)
+        .retry_config(RetryConfig::standard().with_max_attempts(CALL_ATTEMPTS_MAX))
+        .load()
+        .await
+}

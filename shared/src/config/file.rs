@@ -1,0 +1,70 @@
+//! `gateway.toml` as it is written. Everything that is checked beyond its type carries its place in the file.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use crate::{event::EventSpec, signatures::Scheme};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    #[serde(default)]
+    pub(super) schemes: BTreeMap<Spanned<String>, Scheme>,
+    #[serde(default)]
+    pub(super) sources: BTreeMap<Spanned<String>, SourceEntry>,
+    #[serde(default)]
+    pub(super) destinations: BTreeMap<Spanned<String>, DestinationEntry>,
+    #[serde(default)]
+    pub(super) routes: Vec<RouteEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SourceEntry {
+    pub(super) scheme: Spanned<String>,
+    pub(super) secret: Option<Spanned<String>>,
+    pub(super) event: Option<EventSpec>,
+    pub(super) keep_headers: Option<Vec<String>>,
+    pub(super) body_bytes_max: Option<Spanned<usize>>,
+    pub(super) dedupe_days: Option<Spanned<u64>>,
+    #[serde(default)]
+    pub(super) answer: AnswerEntry,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AnswerEntry {
+    pub(super) status: Option<Spanned<u16>>,
+    pub(super) body: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DestinationEntry {
+    #[serde(rename = "type")]
+    pub(super) kind: Spanned<Kind>,
+    pub(super) url: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) allow_plaintext: bool,
+    pub(super) secret: Option<Spanned<String>>,
+    pub(super) timeout_seconds: Option<Spanned<u64>>,
+    pub(super) handler: Option<Spanned<String>>,
+    pub(super) backoff_seconds: Option<Spanned<Vec<u64>>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Kind {
+    Http,
+    Handler,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RouteEntry {
+    pub(super) source: Spanned<String>,
+    pub(super) types: Option<Vec<Spanned<String>>>,
+    pub(super) destination: Spanned<String>,
+}

@@ -1,0 +1,201 @@
+//! `gateway.toml`: sources, destinations and routes, parsed and checked whole at cold start.
+//!
+//! What is wrong is an error with file, line and column, and the function does not start: a webhook that waits at its sender
+//! is better than one that goes to a wrong place. Secrets are never in the file; it names Secrets Manager secrets.
+
+mod check;
+mod file;
+mod pattern;
+
+use std::{collections::BTreeMap, path::Path, time::Duration};
+
+pub use pattern::Pattern;
+
+use crate::{
+    event::EventSpec,
+    names::{DestinationName, EventType, SourceName},
+    signatures::Scheme,
+};
+
+/// Largest body taken, in bytes: Lambda's own bound on a synchronous request (6 MB), which binds before API Gateway's 10 MB.
+pub const BODY_BYTES_MAX: usize = 6 * 1024 * 1024;
+/// Longest dedupe horizon, in days. Bodies in S3 must outlive it: `infra/template.yaml` keeps them for 100.
+pub const DEDUPE_DAYS_MAX: u64 = 90;
+/// How long an event id is remembered unless the configuration says otherwise, in days: longer than any provider's longest
+/// redelivery (Stripe: 30).
+pub const DEDUPE_DAYS_DEFAULT: u64 = 35;
+/// Most routes of one source: their doorbells go out in one request, and their names stand on the event.
+pub const ROUTES_PER_SOURCE_MAX: usize = crate::doorbell::RING_BATCH_MAX;
+/// Most waits between attempts.
+pub const BACKOFFS_MAX: usize = 32;
+/// Longest wait between two attempts, in seconds: the longest visibility timeout of SQS (12 hours).
+pub const BACKOFF_SECONDS_MAX: u64 = 12 * 60 * 60;
+/// Waits between attempts unless the configuration says otherwise, in seconds: over 22 hours in nine attempts.
+pub const BACKOFF_SECONDS_DEFAULT: [u64; 8] = [5, 30, 120, 600, 3600, 10_800, 21_600, 43_200];
+/// Longest time that a destination may take to answer, in seconds. The worker's own timeout in the template is longer.
+pub const DELIVERY_SECONDS_MAX: u64 = 30;
+/// How long a destination may take to answer unless the configuration says otherwise, in seconds.
+pub const DELIVERY_SECONDS_DEFAULT: u64 = 10;
+
+const _: () = assert!(DEDUPE_DAYS_DEFAULT <= DEDUPE_DAYS_MAX);
+const _: () = assert!(BACKOFF_SECONDS_DEFAULT.len() <= BACKOFFS_MAX);
+const _: () = assert!(DEDUPE_DAYS_DEFAULT * crate::time::DAY_SECONDS > 2 * crate::signatures::TOLERANCE_SECONDS_MAX);
+
+/// The whole configuration.
+#[derive(Clone, Debug)]
+pub struct Gateway {
+    /// Who may send.
+    pub sources: BTreeMap<SourceName, Source>,
+    /// Where events go.
+    pub destinations: BTreeMap<DestinationName, Destination>,
+}
+
+/// A configured sender.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// Its name, the last part of its webhook URL.
+    pub name: SourceName,
+    /// How it signs.
+    pub scheme: Scheme,
+    /// Its keyring, by name under the stack's prefix.
+    pub secret: String,
+    /// Where its events carry id, type and time.
+    pub event: EventSpec,
+    /// Headers kept on its events, beside the content type.
+    pub keep_headers: Vec<String>,
+    /// Largest body taken from it, in bytes.
+    pub body_bytes_max: usize,
+    /// How long its event ids are remembered.
+    pub dedupe: Duration,
+    /// What it is answered.
+    pub answer: AnswerSpec,
+    /// Where its events go.
+    pub routes: Vec<Route>,
+}
+
+/// What a sender is answered when its webhook is accepted. Some want one status or an empty body.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AnswerSpec {
+    /// Instead of 202 for an accepted event and 200 for a duplicate.
+    pub status: Option<u16>,
+    /// Instead of the JSON body.
+    pub body: Option<String>,
+}
+
+/// Which of a source's events go to which destination.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Event types that it takes.
+    pub types: Vec<Pattern>,
+    /// Where they go.
+    pub destination: DestinationName,
+}
+
+/// Where events go.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    /// Its name.
+    pub name: DestinationName,
+    /// What it is.
+    pub kind: DestinationKind,
+    /// Waits before the second attempt, the third, and so on; each is the upper end of a random wait (full jitter).
+    pub backoff: Vec<Duration>,
+    /// Where it stands in the file, for what can be checked only by the worker.
+    line: usize,
+}
+
+/// What a destination is.
+#[derive(Clone, Debug)]
+pub enum DestinationKind {
+    /// A POST of the exact body.
+    Http(HttpDestination),
+    /// Code that is compiled into the worker, by its name.
+    Handler(String),
+}
+
+/// An HTTP endpoint.
+#[derive(Clone, Debug)]
+pub struct HttpDestination {
+    /// Where to POST.
+    pub url: String,
+    /// The keyring that signs what is sent, by name under the stack's prefix.
+    pub secret: String,
+    /// The whole exchange, connecting included.
+    pub timeout: Duration,
+}
+
+impl Destination {
+    /// Attempts before a delivery is dead.
+    pub fn attempts_max(&self) -> u32 {
+        u32::try_from(self.backoff.len()).unwrap_or(u32::MAX).saturating_add(1)
+    }
+}
+
+impl Source {
+    /// Where an event of this type goes: each destination once, in the order of the routes.
+    pub fn destinations(&self, event_type: &EventType) -> Vec<DestinationName> {
+        let mut found: Vec<DestinationName> = Vec::new();
+        for route in &self.routes {
+            let matches = route.types.iter().any(|pattern| pattern.matches(event_type));
+            if matches && !found.contains(&route.destination) {
+                found.push(route.destination.clone());
+            }
+        }
+        found
+    }
+}
+
+/// The configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{file}:{line}:{column}: {message}")]
+pub struct ConfigError {
+    /// Its path.
+    pub file: String,
+    /// Counted from 1.
+    pub line: usize,
+    /// Counted from 1, in characters.
+    pub column: usize,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+impl Gateway {
+    /// Reads and checks the file.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let file = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigError {
+            file: file.clone(),
+            line: 1,
+            column: 1,
+            message: format!("cannot be read: {error}; it comes with the deployment as a layer (infra/gateway/gateway.toml)"),
+        })?;
+        Self::parse(&text, &file)
+    }
+
+    /// Parses and checks a text; `file` is for messages.
+    pub fn parse(text: &str, file: &str) -> Result<Self, ConfigError> {
+        let parsed: file::File = toml::from_str(text)
+            .map_err(|error| check::Fault { span: error.span(), message: error.message().to_owned() }.at(file, text))?;
+        check::check(parsed, text).map_err(|fault| fault.at(file, text))
+    }
+
+    /// Checks that every handler destination names one of `known`.
+    pub fn check_handlers(&self, known: &[&str], file: &str) -> Result<(), ConfigError> {
+        for destination in self.destinations.values() {
+            if let DestinationKind::Handler(name) = &destination.kind
+                && !known.contains(&name.as_str())
+            {
+                return Err(ConfigError {
+                    file: file.to_owned(),
+                    line: destination.line,
+                    column: 1,
+                    message: format!("there is no handler `{name}` in this worker; it has: {}", known.join(", ")),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,234 @@
+//! One verified webhook, written once and never changed.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use crate::{
+    location::{self, Location},
+    names::{DestinationName, EventId, EventType, NameError, SourceName},
+    signatures::{TimestampFormat, VerifiedWebhook},
+    time::Timestamp,
+};
+
+/// Longest value of a kept header, in bytes; longer ones are not kept, since items are bounded and headers are the sender's.
+pub const KEPT_HEADER_BYTES_MAX: usize = 1024;
+
+/// Which event this is: its sender, and the sender's own id for it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventKey {
+    /// Who sent it.
+    pub source: SourceName,
+    /// The sender's id.
+    pub event_id: EventId,
+}
+
+impl std::fmt::Display for EventKey {
+    /// `{source}#{event_id}`: one reading only, since source names have no `#`.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}#{}", self.source, self.event_id)
+    }
+}
+
+/// One verified webhook.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Which event.
+    pub key: EventKey,
+    /// The sender's word for what happened.
+    pub event_type: EventType,
+    /// When the receiver had it.
+    pub received_at: Timestamp,
+    /// When the sender says it happened.
+    pub occurred_at: Option<Timestamp>,
+    /// Kept headers, names in lower case; the content type, if any, is among them.
+    pub headers: BTreeMap<String, String>,
+    /// Length of the exact body. The bytes themselves are large and seldom needed: they travel beside the event.
+    pub body_bytes: usize,
+    /// The SHA-256 of the exact body.
+    pub sha256: BodyDigest,
+    /// The signing key that proved it.
+    pub key_id: String,
+    /// Where it goes: settled when it is recorded.
+    pub destinations: Vec<DestinationName>,
+    /// From then on its id is new again.
+    pub expires_at: Timestamp,
+}
+
+/// The SHA-256 of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct BodyDigest([u8; 32]);
+
+impl BodyDigest {
+    /// Digests a body.
+    pub fn of(body: &[u8]) -> Self {
+        Self(Sha256::digest(body).into())
+    }
+
+    /// From a stored digest; `None` if it is not 32 bytes.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
+    /// The digest's bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// Lower-case hexadecimal.
+    pub fn to_hex(&self) -> String {
+        hex::encode(self.0)
+    }
+}
+
+/// Where a source's events carry what Posthouse needs to know about them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EventSpec {
+    /// The sender's event id. Without one, the body's SHA-256 is the id.
+    pub id: Option<Location>,
+    /// The event's type. Without one, or where it is absent, the type is `unknown`.
+    #[serde(rename = "type")]
+    pub event_type: Option<Location>,
+    /// When the event happened.
+    pub occurred_at: Option<OccurredAt>,
+}
+
+/// Where the sender says when an event happened.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OccurredAt {
+    /// The place.
+    pub at: Location,
+    /// How it is written there.
+    pub format: TimestampFormat,
+}
+
+/// What a verified webhook says about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The sender's id.
+    pub event_id: EventId,
+    /// The sender's word for what happened.
+    pub event_type: EventType,
+    /// When it happened.
+    pub occurred_at: Option<Timestamp>,
+}
+
+/// Why a verified webhook cannot become an event.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IdentityError {
+    /// The id stands in the JSON body, and the body is none.
+    #[error("the body is not valid JSON, and the event id stands in it")]
+    InvalidJson,
+    /// Nothing at the id's place.
+    #[error("there is no event id where this source has it")]
+    NoEventId,
+    /// Something that cannot be an id.
+    #[error("the event id {0}")]
+    BadEventId(NameError),
+}
+
+impl EventSpec {
+    /// Finds id, type and time. The body is parsed at most once, and only if one of them stands in it. A type or time that
+    /// cannot be read refuses nothing: the event is no less real.
+    pub fn identify(&self, webhook: &VerifiedWebhook<'_>, sha256: &BodyDigest) -> Result<Identity, IdentityError> {
+        let locations = [self.id.as_ref(), self.event_type.as_ref(), self.occurred_at.as_ref().map(|spec| &spec.at)];
+        let needs_json = locations.into_iter().flatten().any(|at| matches!(at, Location::Json(_)));
+        let json = needs_json.then(|| serde_json::from_slice(webhook.body()).ok()).flatten();
+        let find = |at: &Location| match at {
+            Location::Header(name) => location::header(webhook.headers(), name).map(|value| value.into_owned()),
+            Location::Query(name) => location::query(webhook.raw_query(), name),
+            Location::Json(pointer) => location::json(json.as_ref()?, pointer),
+            Location::Signature(_) => None,
+        };
+        let event_id = match &self.id {
+            None => sha256.to_hex(),
+            Some(Location::Json(_)) if json.is_none() => return Err(IdentityError::InvalidJson),
+            Some(at) => find(at).filter(|id| !id.is_empty()).ok_or(IdentityError::NoEventId)?,
+        };
+        let event_type = self.event_type.as_ref().and_then(find);
+        let occurred_at = self.occurred_at.as_ref().and_then(|spec| spec.format.read(&find(&spec.at)?));
+        Ok(Identity {
+            event_id: EventId::parse(&event_id).map_err(IdentityError::BadEventId)?,
+            event_type: event_type.and_then(|text| EventType::parse(&text).ok()).unwrap_or_else(EventType::unknown),
+            occurred_at,
+        })
+    }
+}
+
+/// The headers of a webhook that are kept on its event: the content type and those that the source names.
+pub fn kept_headers(webhook: &VerifiedWebhook<'_>, names: &[String]) -> BTreeMap<String, String> {
+    std::iter::once("content-type")
+        .chain(names.iter().map(String::as_str))
+        .filter_map(|name| Some((name.to_owned(), location::header(webhook.headers(), name)?.into_owned())))
+        .filter(|(_, value)| value.len() <= KEPT_HEADER_BYTES_MAX)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+
+    use super::*;
+    use crate::{
+        secrets::Keyring,
+        signatures::{UnverifiedWebhook, preset::Preset},
+    };
+
+    /// Identifies a GitHub-signed webhook by `spec`.
+    fn identify(spec: &str, headers: &[(&'static str, &str)], body: &[u8]) -> Result<Identity, IdentityError> {
+        let signature = {
+            use hmac::{Hmac, KeyInit, Mac};
+            let mut mac = Hmac::<Sha256>::new_from_slice(b"k").unwrap();
+            mac.update(body);
+            format!("sha256={}", hex::encode(mac.finalize().into_bytes()))
+        };
+        let mut map: HeaderMap = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+        map.insert("x-hub-signature-256", signature.parse().unwrap());
+        let webhook = UnverifiedWebhook { headers: map, raw_query: String::new(), body: body.to_vec() };
+        let scheme = Preset::find("github").unwrap().unwrap().scheme;
+        let verified = scheme.verify(&webhook, &Keyring::parse("k").unwrap(), Timestamp::from_seconds(1)).unwrap();
+        toml::from_str::<EventSpec>(spec).unwrap().identify(&verified, &BodyDigest::of(body))
+    }
+
+    const IN_JSON: &str = r#"
+        id = "json:/id"
+        type = "json:/type"
+        occurred_at = { at = "json:/created", format = "seconds" }"#;
+
+    #[test]
+    fn id_type_and_time_are_found_in_the_body() {
+        let identity = identify(IN_JSON, &[], br#"{"id":"evt_1","type":"invoice.paid","created":1700000000}"#).unwrap();
+        assert_eq!(identity.event_id.as_str(), "evt_1");
+        assert_eq!(identity.event_type.as_str(), "invoice.paid");
+        assert_eq!(identity.occurred_at, Some(Timestamp::from_seconds(1_700_000_000)));
+    }
+
+    #[test]
+    fn an_event_without_the_id_that_its_source_demands_is_refused() {
+        assert_eq!(identify(IN_JSON, &[], b"{}"), Err(IdentityError::NoEventId));
+        assert_eq!(identify(IN_JSON, &[], br#"{"id":""}"#), Err(IdentityError::NoEventId));
+        assert_eq!(identify(IN_JSON, &[], br#"{"id":{}}"#), Err(IdentityError::NoEventId));
+        assert_eq!(identify(IN_JSON, &[], b"{"), Err(IdentityError::InvalidJson));
+        assert_eq!(identify(IN_JSON, &[], b"\xff"), Err(IdentityError::InvalidJson));
+        let control = br#"{"id":"a\u0000b"}"#;
+        assert_eq!(identify(IN_JSON, &[], control), Err(IdentityError::BadEventId(NameError::ControlCharacter)));
+    }
+
+    #[test]
+    fn a_missing_type_or_time_refuses_nothing() {
+        let identity = identify(IN_JSON, &[], br#"{"id":"1","created":"yesterday"}"#).unwrap();
+        assert_eq!((identity.event_type, identity.occurred_at), (EventType::unknown(), None));
+        let in_header = "id = \"header:x-id\"\ntype = \"json:/type\"";
+        let identity = identify(in_header, &[("x-id", "7")], b"\xff").unwrap();
+        assert_eq!((identity.event_id.as_str(), identity.event_type), ("7", EventType::unknown()));
+    }
+
+    #[test]
+    fn without_an_id_of_its_own_an_event_is_known_by_its_body() {
+        let identity = identify("", &[], b"body").unwrap();
+        assert_eq!(identity.event_id.as_str(), BodyDigest::of(b"body").to_hex());
+    }
+}

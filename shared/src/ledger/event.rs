@@ -1,0 +1,220 @@
+//! Events: recorded once, found again, never changed.
+
+use std::collections::HashSet;
+
+use aws_sdk_dynamodb::{
+    operation::put_item::PutItemError,
+    primitives::Blob,
+    types::{AttributeValue, ReturnValuesOnConditionCheckFailure},
+};
+use sha2::{Digest, Sha256};
+
+use super::{
+    Ledger, LedgerError, SHARDS,
+    attributes::{Item, millis, number, read_millis, read_number, read_string, read_strings, seconds, string},
+};
+use crate::{
+    bodies::StoredBody,
+    event::{BodyDigest, Event, EventKey},
+    names::{DestinationName, EventId, EventType},
+    time::Timestamp,
+};
+
+/// The answer of [`Ledger::record`]: the moment of acceptance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Recorded {
+    /// Written now.
+    New,
+    /// Written before, with the same body.
+    Seen {
+        /// Its destinations that no worker has ever claimed: their doorbells may never have been rung.
+        unclaimed: Vec<DestinationName>,
+    },
+    /// Written before with another body. This one is kept beside it, quarantined.
+    Conflict,
+}
+
+impl Ledger {
+    /// Records an event in one conditional put. Once this answers, the event is durable.
+    pub async fn record(&self, event: &Event, body: &StoredBody) -> Result<Recorded, LedgerError> {
+        let put = self.client.put_item().table_name(&self.table).set_item(Some(event_item(event, body, "event")));
+        let put = put
+            .condition_expression("attribute_not_exists(pk) OR expires_at <= :now")
+            .expression_attribute_values(":now", seconds(event.received_at))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        match put.send().await.map_err(|error| error.into_service_error()) {
+            Ok(_) => Ok(Recorded::New),
+            Err(PutItemError::ConditionalCheckFailedException(refused)) => {
+                self.compare(event, body, &refused.item.unwrap_or_default()).await
+            }
+            Err(error) => Err(LedgerError::of(&error)),
+        }
+    }
+
+    /// The event of this key, if it is there and has not expired at `now`. A strongly consistent read.
+    pub async fn find(&self, key: &EventKey, now: Timestamp) -> Result<Option<(Event, StoredBody)>, LedgerError> {
+        let get = self.client.get_item().table_name(&self.table).consistent_read(true);
+        let get = get.key("pk", string(key.to_string())).key("sk", string("event"));
+        let answer = get.send().await.map_err(|error| LedgerError::of(&error))?;
+        let Some(item) = answer.item else { return Ok(None) };
+        let (event, body) = read_event(key, &item)?;
+        Ok((now.seconds() < event.expires_at.seconds()).then_some((event, body)))
+    }
+
+    /// Whether the event of this key is there and has not expired at `now`. A strongly consistent read.
+    pub async fn has(&self, key: &EventKey, now: Timestamp) -> Result<bool, LedgerError> {
+        let get = self.client.get_item().table_name(&self.table).consistent_read(true).projection_expression("expires_at");
+        let answer = get.key("pk", string(key.to_string())).key("sk", string("event")).send().await;
+        let item = answer.map_err(|error| LedgerError::of(&error))?.item;
+        Ok(item.and_then(|item| read_number(&item, "expires_at")).is_some_and(|expires_at| now.seconds() < expires_at))
+    }
+
+    async fn compare(&self, event: &Event, body: &StoredBody, first: &Item) -> Result<Recorded, LedgerError> {
+        let (recorded, _) = read_event(&event.key, first)?;
+        if recorded.sha256 == event.sha256 {
+            return Ok(Recorded::Seen { unclaimed: self.unclaimed(&recorded).await? });
+        }
+        // The same second body again is one conflict, so this put may overwrite itself.
+        let item = event_item(event, body, &format!("conflict#{}", event.sha256.to_hex()));
+        let put = self.client.put_item().table_name(&self.table).set_item(Some(item));
+        put.send().await.map_err(|error| LedgerError::of(&error))?;
+        Ok(Recorded::Conflict)
+    }
+
+    /// Destinations of `event` without a delivery of this very event: an expired one of the same id does not count.
+    async fn unclaimed(&self, event: &Event) -> Result<Vec<DestinationName>, LedgerError> {
+        let query = self.client.query().table_name(&self.table).consistent_read(true);
+        let query = query
+            .key_condition_expression("pk = :pk AND begins_with(sk, :delivery)")
+            .expression_attribute_values(":pk", string(event.key.to_string()))
+            .expression_attribute_values(":delivery", string("delivery#"))
+            .projection_expression("sk, generation");
+        let answer = query.send().await.map_err(|error| LedgerError::of(&error))?;
+        let claimed: HashSet<&str> = answer
+            .items()
+            .iter()
+            .filter(|item| read_millis(item, "generation") == Some(event.received_at))
+            .filter_map(|item| read_string(item, "sk")?.strip_prefix("delivery#"))
+            .collect();
+        Ok(event.destinations.iter().filter(|name| !claimed.contains(name.as_str())).cloned().collect())
+    }
+}
+
+/// The shard of an event in the index `by_time`: by hash, so that all writers agree.
+pub(super) fn shard(event_id: &EventId) -> u8 {
+    Sha256::digest(event_id.as_str())[0] % SHARDS
+}
+
+fn event_item(event: &Event, body: &StoredBody, sort_key: &str) -> Item {
+    let mut item = Item::from([
+        ("pk".to_owned(), string(event.key.to_string())),
+        ("sk".to_owned(), string(sort_key)),
+        ("type".to_owned(), string(event.event_type.as_str())),
+        ("received_at".to_owned(), millis(event.received_at)),
+        ("body_bytes".to_owned(), number(event.body_bytes as u64)),
+        ("sha256".to_owned(), AttributeValue::B(Blob::new(event.sha256.as_bytes()))),
+        ("key_id".to_owned(), string(&event.key_id)),
+        ("destinations".to_owned(), AttributeValue::L(event.destinations.iter().map(|name| string(name.as_str())).collect())),
+        (
+            "headers".to_owned(),
+            AttributeValue::M(event.headers.iter().map(|(name, value)| (name.clone(), string(value))).collect()),
+        ),
+        ("expires_at".to_owned(), seconds(event.expires_at)),
+    ]);
+    match body {
+        StoredBody::InItem(compressed) => item.insert("body".to_owned(), AttributeValue::B(Blob::new(compressed.as_slice()))),
+        StoredBody::InBucket(key) => item.insert("body_object".to_owned(), string(key)),
+    };
+    if let Some(occurred_at) = event.occurred_at {
+        item.insert("occurred_at".to_owned(), millis(occurred_at));
+    }
+    // Conflicts are no events: the index, and so the audit, does not have them.
+    if sort_key == "event" {
+        let EventKey { source, event_id } = &event.key;
+        item.insert("by_time_pk".to_owned(), string(format!("{source}#{}", shard(event_id))));
+        item.insert("by_time_sk".to_owned(), string(format!("{:013}#{event_id}", event.received_at.millis())));
+    }
+    item
+}
+
+fn read_event(key: &EventKey, item: &Item) -> Result<(Event, StoredBody), LedgerError> {
+    let corrupt = |reason| LedgerError::Corrupt { key: key.to_string(), reason };
+    let binary = |name: &str| item.get(name).and_then(|value| value.as_b().ok()).map(Blob::as_ref);
+    let body = match (binary("body"), read_string(item, "body_object")) {
+        (Some(compressed), _) => StoredBody::InItem(compressed.to_vec()),
+        (None, Some(object)) => StoredBody::InBucket(object.to_owned()),
+        (None, None) => return Err(corrupt("no body")),
+    };
+    let destinations = read_strings(item, "destinations").ok_or(corrupt("no destinations"))?;
+    let headers = item.get("headers").and_then(|value| value.as_m().ok()).ok_or(corrupt("no headers"))?;
+    let event = Event {
+        key: key.clone(),
+        event_type: read_string(item, "type").and_then(|text| EventType::parse(text).ok()).ok_or(corrupt("no type"))?,
+        received_at: read_millis(item, "received_at").ok_or(corrupt("no received_at"))?,
+        occurred_at: read_millis(item, "occurred_at"),
+        headers: headers.iter().filter_map(|(name, value)| Some((name.clone(), value.as_s().ok()?.clone()))).collect(),
+        body_bytes: read_number(item, "body_bytes").and_then(|n| usize::try_from(n).ok()).ok_or(corrupt("no body_bytes"))?,
+        sha256: binary("sha256").and_then(BodyDigest::from_bytes).ok_or(corrupt("no sha256"))?,
+        key_id: read_string(item, "key_id").unwrap_or_default().to_owned(),
+        destinations: destinations
+            .into_iter()
+            .map(DestinationName::parse)
+            .collect::<Result<_, _>>()
+            .map_err(|_| corrupt("a destination is no name"))?,
+        expires_at: read_number(item, "expires_at").map(Timestamp::from_seconds).ok_or(corrupt("no expires_at"))?,
+    };
+    Ok((event, body))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::names::SourceName;
+
+    fn event() -> Event {
+        Event {
+            key: EventKey { source: SourceName::parse("github").unwrap(), event_id: EventId::parse("a#1").unwrap() },
+            event_type: EventType::parse("push").unwrap(),
+            received_at: Timestamp::from_millis(1_700_000_000_123),
+            occurred_at: None,
+            headers: BTreeMap::from([("content-type".to_owned(), "application/json".to_owned())]),
+            body_bytes: 4,
+            sha256: BodyDigest::of(b"body"),
+            key_id: "initial".to_owned(),
+            destinations: vec![DestinationName::parse("ci").unwrap()],
+            expires_at: Timestamp::from_seconds(1_700_100_000),
+        }
+    }
+
+    #[test]
+    fn an_event_reads_back_as_it_was_written() {
+        for body in [StoredBody::InItem(vec![1, 2]), StoredBody::InBucket("sha256/ab".to_owned())] {
+            let item = event_item(&event(), &body, "event");
+            assert_eq!(read_event(&event().key, &item).unwrap(), (event(), body));
+        }
+    }
+
+    #[test]
+    fn the_index_sorts_by_time_and_a_conflict_is_not_in_it() {
+        let body = StoredBody::InItem(Vec::new());
+        let item = event_item(&event(), &body, "event");
+        assert_eq!(read_string(&item, "by_time_sk"), Some("1700000000123#a#1"));
+        assert!(read_string(&item, "by_time_pk").unwrap().starts_with("github#"));
+        assert_eq!(read_string(&event_item(&event(), &body, "conflict#00"), "by_time_pk"), None);
+    }
+
+    #[test]
+    fn every_shard_is_used_and_none_beyond() {
+        let shards: HashSet<u8> = (0..200).map(|n| shard(&EventId::parse(&n.to_string()).unwrap())).collect();
+        assert_eq!(shards.len(), usize::from(SHARDS));
+        assert!(shards.iter().all(|shard| *shard < SHARDS));
+    }
+
+    #[test]
+    fn an_item_without_its_parts_is_corrupt_not_a_panic() {
+        let error = read_event(&event().key, &Item::new()).unwrap_err();
+        assert!(error.to_string().contains("github#a#1"), "{error}");
+    }
+}

@@ -1,0 +1,76 @@
+//! The ledger: one DynamoDB table that is the truth about events and deliveries.
+//!
+//! The receiver writes events, once and conditionally; workers write deliveries, and every write of theirs names the lease
+//! owner in its condition. A lease saves work; correctness does not hang on it, since only an owner finishes.
+//!
+//! | item | partition key | sort key |
+//! | --- | --- | --- |
+//! | event | `{source}#{event_id}` | `event` |
+//! | delivery | same | `delivery#{destination}` |
+//! | conflict | same | `conflict#{SHA-256 of the other body}` |
+//! | destination state | `destination#{name}` | `state` |
+//! | watermark | `audit` | `watermark` |
+//!
+//! TTL removes expired items late, sometimes by days, so every condition also compares the expiry itself.
+
+mod attributes;
+pub mod audit;
+mod delivery;
+mod destination;
+mod event;
+
+use aws_config::SdkConfig;
+use aws_sdk_dynamodb::{Client, error::DisplayErrorContext, types::AttributeValue};
+
+pub use delivery::{Bid, Claim, Delivery, FailureRecord, Finish, Lease, Outcome, Status};
+pub use event::Recorded;
+
+use crate::{event::EventKey, names::DestinationName};
+
+/// Shards of an index partition. One partition takes 1,000 writes a second, and an index that cannot keep up holds back its table.
+pub const SHARDS: u8 = 8;
+
+/// The ledger could not be used. Expected outcomes are not among these.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// DynamoDB did not answer, or refused. Whether a write happened is not known.
+    #[error("the ledger cannot be used: {0}")]
+    Unavailable(String),
+    /// An item is not of the form that this code writes.
+    #[error("the ledger's item {key} cannot be read: {reason}")]
+    Corrupt {
+        /// Which item.
+        key: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+}
+
+impl LedgerError {
+    fn of(error: &(dyn std::error::Error + 'static)) -> Self {
+        Self::Unavailable(DisplayErrorContext(error).to_string())
+    }
+
+    /// A request that could not be built; every one that this code builds can.
+    fn unbuildable(error: &aws_sdk_dynamodb::error::BuildError) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
+
+/// The table.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    client: Client,
+    table: String,
+}
+
+impl Ledger {
+    /// The ledger in this table.
+    pub fn new(config: &SdkConfig, table: String) -> Self {
+        Self { client: Client::new(config), table }
+    }
+}
+
+fn delivery_key(key: &EventKey, destination: &DestinationName) -> (AttributeValue, AttributeValue) {
+    (AttributeValue::S(key.to_string()), AttributeValue::S(format!("delivery#{destination}")))
+}

@@ -1,0 +1,310 @@
+//! Signing secrets: a keyring of them in one Secrets Manager secret, cached by each function's environment.
+//!
+//! A keyring is JSON, `{"keys":[{"id":"…","secret":"…","notAfter":"2026-11-22T06:24:35Z"}]}`, newest key first; a key without
+//! `notAfter` is valid until a rotation gives it one. A secret that is no JSON object is a keyring of one key with the id
+//! `initial`, so that a provider's secret can be pasted as it is.
+
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+
+use aws_config::SdkConfig;
+use aws_sdk_secretsmanager::{Client, error::DisplayErrorContext};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+
+use crate::time::Timestamp;
+
+/// How long a keyring is used before it is read again.
+pub const KEYRING_CACHE_SECONDS: u64 = 300;
+/// How long after one reading again, because a signature failed, the next may be made. It bounds what forged webhooks can cost.
+pub const KEYRING_REREAD_SECONDS: u64 = 60;
+/// How long a stale keyring is used before an unreachable Secrets Manager is asked again.
+pub const KEYRING_OUTAGE_SECONDS: u64 = 10;
+/// Most keys in one keyring: each is tried on each webhook.
+pub const KEYS_MAX: usize = 10;
+/// The id of the key in a secret that is plain text.
+pub const INITIAL_KEY_ID: &str = "initial";
+
+const _: () = assert!(KEYRING_REREAD_SECONDS < KEYRING_CACHE_SECONDS);
+
+/// Something that must not be seen: readable only through [`Secret::expose`].
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a secret text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The secret itself. Never for a log, a metric, an error or a queue.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("[REDACTED]")
+    }
+}
+
+/// One signing key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Key {
+    /// Its name in events and logs.
+    pub id: String,
+    /// The secret, encoded as the source's scheme says.
+    pub secret: Secret,
+    /// RFC 3339; from then on the key proves nothing. `None`: until a rotation sets it.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "rfc3339")]
+    pub not_after: Option<Timestamp>,
+}
+
+/// The keys of one source or destination, newest first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Keyring {
+    keys: Vec<Key>,
+}
+
+/// Why a secret's text is no keyring. Never shows the text.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyringError {
+    /// No text, or no key.
+    #[error("the secret has no key; put the provider's signing secret into it")]
+    Empty,
+    /// An empty key would verify what anybody signed with nothing.
+    #[error("the key `{0}` is empty")]
+    EmptyKey(String),
+    /// Too many keys.
+    #[error("the keyring has more than {KEYS_MAX} keys")]
+    TooMany,
+    /// Starts like JSON, but is no keyring.
+    #[error(r#"the secret is JSON but not of the form {{"keys":[{{"id","secret","notAfter"}}]}} (line {line}, column {column})"#)]
+    Malformed {
+        /// Counted from 1.
+        line: usize,
+        /// Counted from 1.
+        column: usize,
+    },
+}
+
+impl Keyring {
+    /// Parses a secret's text.
+    pub fn parse(text: &str) -> Result<Self, KeyringError> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Stored {
+            keys: Vec<Key>,
+        }
+        let text = text.trim();
+        if !text.starts_with('{') {
+            return Self::new(vec![Key { id: INITIAL_KEY_ID.to_owned(), secret: Secret::new(text), not_after: None }]);
+        }
+        // serde's own message could quote the secret.
+        let stored: Stored =
+            serde_json::from_str(text).map_err(|error| KeyringError::Malformed { line: error.line(), column: error.column() })?;
+        Self::new(stored.keys)
+    }
+
+    /// A keyring of these keys, newest first.
+    pub fn new(keys: Vec<Key>) -> Result<Self, KeyringError> {
+        if keys.is_empty() || (keys.len() == 1 && keys[0].id == INITIAL_KEY_ID && keys[0].secret.expose().is_empty()) {
+            return Err(KeyringError::Empty);
+        }
+        if keys.len() > KEYS_MAX {
+            return Err(KeyringError::TooMany);
+        }
+        match keys.iter().find(|key| key.secret.expose().is_empty()) {
+            Some(key) => Err(KeyringError::EmptyKey(key.id.clone())),
+            None => Ok(Self { keys }),
+        }
+    }
+
+    /// All keys, newest first, whatever their expiry.
+    pub fn keys(&self) -> &[Key] {
+        &self.keys
+    }
+
+    /// The keys that are valid at `now`, newest first.
+    pub fn valid_at(&self, now: Timestamp) -> impl Iterator<Item = &Key> {
+        self.keys.iter().filter(move |key| key.not_after.is_none_or(|not_after| now < not_after))
+    }
+
+    /// The text to store. It exposes the secrets, for Secrets Manager alone.
+    pub fn expose(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+/// A keyring that cannot be had: an outage or a mistake of ours, so the answer is 503 and the sender sends again.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretsError {
+    /// Secrets Manager did not give it.
+    #[error("cannot read the secret {secret}: {reason}")]
+    Unreadable {
+        /// Its full name.
+        secret: String,
+        /// What the SDK said.
+        reason: String,
+    },
+    /// It is there but is no keyring.
+    #[error("the secret {secret} cannot be used: {reason}")]
+    Unusable {
+        /// Its full name.
+        secret: String,
+        /// What is wrong, without the secret.
+        reason: KeyringError,
+    },
+}
+
+/// The keyrings of this environment, read when they are first needed.
+#[derive(Debug)]
+pub struct Keyrings {
+    client: Client,
+    prefix: String,
+    cache: Mutex<HashMap<String, Cached>>,
+}
+
+#[derive(Debug, Clone)]
+struct Cached {
+    keyring: Arc<Keyring>,
+    /// When it is to be read again.
+    fresh_until: Timestamp,
+    /// When a failed signature may next cause a reading.
+    reread_from: Timestamp,
+}
+
+impl Keyrings {
+    /// Keyrings under `prefix`, as `posthouse-prod/`.
+    pub fn new(config: &SdkConfig, prefix: String) -> Self {
+        Self { client: Client::new(config), prefix, cache: Mutex::new(HashMap::new()) }
+    }
+
+    /// The keyring `name`, at most [`KEYRING_CACHE_SECONDS`] old; older only while Secrets Manager cannot be reached.
+    pub async fn current(&self, name: &str, now: Timestamp) -> Result<Arc<Keyring>, SecretsError> {
+        let known = self.cache.lock().await.get(name).cloned();
+        match known {
+            Some(cached) if now < cached.fresh_until => Ok(cached.keyring),
+            Some(cached) => Ok(self.refresh_or_keep(name, cached, now).await),
+            None => {
+                let keyring = Arc::new(self.read(name).await?);
+                self.remember(name, Cached::read_at(now, keyring.clone(), now)).await;
+                Ok(keyring)
+            }
+        }
+    }
+
+    /// Reads the keyring again because a signature failed: a rotation may just have added a key. `None` if it was read again
+    /// for that reason less than [`KEYRING_REREAD_SECONDS`] ago, or has not changed.
+    pub async fn after_refusal(&self, name: &str, now: Timestamp) -> Option<Arc<Keyring>> {
+        let known = {
+            let mut cache = self.cache.lock().await;
+            let known = cache.get_mut(name).filter(|cached| now >= cached.reread_from)?;
+            known.reread_from = now.plus(Duration::from_secs(KEYRING_REREAD_SECONDS));
+            known.clone()
+        };
+        let before = known.keyring.clone();
+        let after = self.refresh_or_keep(name, known, now).await;
+        (after != before).then_some(after)
+    }
+
+    async fn refresh_or_keep(&self, name: &str, known: Cached, now: Timestamp) -> Arc<Keyring> {
+        let next = match self.read(name).await {
+            Ok(keyring) => Cached::read_at(now, Arc::new(keyring), known.reread_from),
+            Err(error) => {
+                tracing::warn!(error = %error, "keeping the stale keyring");
+                Cached { fresh_until: now.plus(Duration::from_secs(KEYRING_OUTAGE_SECONDS)), ..known }
+            }
+        };
+        let keyring = next.keyring.clone();
+        self.remember(name, next).await;
+        keyring
+    }
+
+    async fn remember(&self, name: &str, cached: Cached) {
+        self.cache.lock().await.insert(name.to_owned(), cached);
+    }
+
+    async fn read(&self, name: &str) -> Result<Keyring, SecretsError> {
+        let secret = format!("{}{name}", self.prefix);
+        let answer = self.client.get_secret_value().secret_id(&secret).send().await.map_err(|error| {
+            SecretsError::Unreadable { secret: secret.clone(), reason: DisplayErrorContext(&error).to_string() }
+        })?;
+        Keyring::parse(answer.secret_string().unwrap_or_default()).map_err(|reason| SecretsError::Unusable { secret, reason })
+    }
+}
+
+impl Cached {
+    fn read_at(now: Timestamp, keyring: Arc<Keyring>, reread_from: Timestamp) -> Self {
+        Self { keyring, fresh_until: now.plus(Duration::from_secs(KEYRING_CACHE_SECONDS)), reread_from }
+    }
+}
+
+mod rfc3339 {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    use super::Timestamp;
+
+    #[allow(clippy::ref_option, reason = "serde's `with` passes the field by reference")]
+    pub(super) fn serialize<S: Serializer>(moment: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+        match moment {
+            Some(moment) => serializer.serialize_str(&moment.to_rfc3339()),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+        let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+        Timestamp::parse_rfc3339(&text).map(Some).ok_or_else(|| D::Error::custom("notAfter is no RFC 3339 time"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plain_secret_is_a_keyring_of_one_key() {
+        let keyring = Keyring::parse(" whsec_abc\n").unwrap();
+        assert_eq!(keyring.keys().len(), 1);
+        assert_eq!(keyring.keys()[0].id, INITIAL_KEY_ID);
+        assert_eq!(keyring.keys()[0].secret.expose(), "whsec_abc");
+    }
+
+    #[test]
+    fn a_keyring_reads_back_what_it_wrote() {
+        let text = r#"{"keys":[{"id":"b","secret":"new"},{"id":"a","secret":"old","notAfter":"2026-11-22T06:24:35Z"}]}"#;
+        let keyring = Keyring::parse(text).unwrap();
+        assert_eq!(keyring.expose(), text);
+    }
+
+    #[test]
+    fn a_key_is_valid_until_its_not_after_and_not_at_it() {
+        let not_after = Timestamp::from_seconds(1000);
+        let key = |id: &str, not_after| Key { id: id.into(), secret: Secret::new("s"), not_after };
+        let keyring = Keyring::new(vec![key("new", None), key("old", Some(not_after))]).unwrap();
+        let ids = |now| keyring.valid_at(now).map(|key| key.id.as_str()).collect::<Vec<_>>();
+        assert_eq!(ids(Timestamp::from_millis(999_999)), ["new", "old"]);
+        assert_eq!(ids(not_after), ["new"]);
+    }
+
+    #[test]
+    fn empty_secrets_and_full_keyrings_are_refused() {
+        assert_eq!(Keyring::parse(""), Err(KeyringError::Empty));
+        assert_eq!(Keyring::parse(r#"{"keys":[]}"#), Err(KeyringError::Empty));
+        assert_eq!(Keyring::parse(r#"{"keys":[{"id":"a","secret":""}]}"#), Err(KeyringError::EmptyKey("a".into())));
+        let keys = |count| (0..count).map(|n| Key { id: n.to_string(), secret: Secret::new("s"), not_after: None }).collect();
+        assert!(Keyring::new(keys(KEYS_MAX)).is_ok());
+        assert_eq!(Keyring::new(keys(KEYS_MAX + 1)), Err(KeyringError::TooMany));
+    }
+
+    #[test]
+    fn no_error_and_no_debug_shows_a_secret() {
+        let malformed = Keyring::parse(r#"{"keys":[{"id":"a","secret":"hush","extra":1}]}"#).unwrap_err();
+        assert!(!malformed.to_string().contains("hush"), "{malformed}");
+        assert_eq!(format!("{:?}", Secret::new("hush")), "[REDACTED]");
+        assert!(!format!("{:?}", Keyring::parse("hush").unwrap()).contains("hush"));
+    }
+}

@@ -1,0 +1,117 @@
+//! The bench: which AWS calls a webhook makes, and what AWS bills for them.
+//!
+//! Calls are counted on the wire between the functions and the emulator. Billed units and prices are arithmetic on those
+//! counts and on the sizes of the items that were written; the report marks which is which. Nothing here is about time:
+//! an emulator on this machine says nothing about that.
+
+#![allow(clippy::print_stdout, reason = "the report is what it is for")]
+
+mod measure;
+mod prices;
+mod report;
+mod units;
+
+use std::process::ExitCode;
+
+use ::tests::stack::Stack;
+use measure::{Measured, measure};
+use report::Report;
+
+const HELP: &str = "\
+Counts the AWS calls of a webhook on the wire, and computes what AWS bills for them.
+
+usage: bench [--stack NAME] [--webhooks N] [--json]
+
+  --stack NAME   the stack, which is up and quiet (default: demo)
+  --webhooks N   webhooks to send and to send again (default: 200)
+  --json         the figures as one line of JSON instead of a table
+  --help         this text
+
+Fails if a warm receiver calls more than 1 PutItem and 1 SendMessage for a webhook. See docs/bench.md.";
+
+/// How often it is measured at most: a keyring that is read again in between, every five minutes, is no cost of a webhook.
+const MEASURES_MAX: u32 = 2;
+
+#[derive(Debug, PartialEq, Eq)]
+struct Options {
+    stack: String,
+    webhooks: u32,
+    json: bool,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match arguments(std::env::args().skip(1)) {
+        Ok(Some(options)) => bench(&options).await,
+        Ok(None) => {
+            println!("{HELP}");
+            ExitCode::SUCCESS
+        }
+        Err(wrong) => {
+            eprintln!("{wrong}\n\n{HELP}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// None if help is wanted.
+fn arguments(mut given: impl Iterator<Item = String>) -> Result<Option<Options>, String> {
+    let mut options = Options { stack: "demo".to_owned(), webhooks: 200, json: false };
+    while let Some(argument) = given.next() {
+        match argument.as_str() {
+            "--help" | "-h" => return Ok(None),
+            "--json" => options.json = true,
+            "--stack" => options.stack = given.next().ok_or("--stack wants the name of a stack")?,
+            "--webhooks" => {
+                let number = given.next().and_then(|number| number.parse().ok()).filter(|number| *number > 0);
+                options.webhooks = number.ok_or("--webhooks wants a number above 0")?;
+            }
+            other => return Err(format!("there is no argument `{other}`")),
+        }
+    }
+    Ok(Some(options))
+}
+
+async fn bench(options: &Options) -> ExitCode {
+    let stack = match Stack::load(&options.stack).await {
+        Ok(stack) => stack,
+        Err(why) => {
+            eprintln!("{why}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let report = Report::of(&measure_warm(&stack, options.webhooks).await);
+    println!("{}", if options.json { report.json().to_string() } else { report.to_string() });
+    if report.receiver_keeps_goal() {
+        return ExitCode::SUCCESS;
+    }
+    eprintln!("a warm receiver makes more calls than its goal allows");
+    ExitCode::FAILURE
+}
+
+async fn measure_warm(stack: &Stack, webhooks: u32) -> Measured {
+    for _ in 1..MEASURES_MAX {
+        let measured = measure(stack, webhooks).await;
+        if !measured.keyrings_were_read() {
+            return measured;
+        }
+        eprintln!("a keyring was read again meanwhile, as it is every five minutes: measuring once more");
+    }
+    measure(stack, webhooks).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_read_strictly() {
+        let parse = |line: &str| arguments(line.split_whitespace().map(str::to_owned));
+        let given = Options { stack: "test".to_owned(), webhooks: 7, json: true };
+        assert_eq!(parse("--json --stack test --webhooks 7"), Ok(Some(given)));
+        assert_eq!(parse("--help"), Ok(None));
+        for wrong in ["--webhooks 0", "--webhooks", "--webhooks many", "--stack", "200"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}

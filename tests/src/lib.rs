@@ -1,0 +1,30 @@
+//! Posthouse's outside world, and journeys through the deployed stack.
+//!
+//! A stack is the functions, deployed from the one template on an AWS emulator, with two servers of this crate
+//! around them:
+//!
+//! ```text
+//!   journeys ──webhooks──▶ emulator ──▶ functions ──deliveries──▶ destination
+//!      │                      ▲             │                          ▲
+//!      │                      └─── wire ◀───┘ (their AWS calls)        │
+//!      └──── scripts faults, reads counts and journals ────────────────┘
+//! ```
+//!
+//! - [`destination`] takes deliveries, fails as it is told, and keeps a journal of what came.
+//! - [`wire`] stands between the functions and the emulator: it counts their AWS calls and breaks them on demand.
+//! - [`stack`] finds a running stack and gives the journeys in `tests/journeys/` their hands.
+//! - [`providers`] signs webhooks as the providers do, without any of Posthouse's own code.
+//! - [`server`] is the HTTP server under the first two.
+//!
+//! What always holds: both servers listen on loopback alone. A stack is shared by journeys that run at the same time,
+//! so a journey makes up its own event ids and narrows every script and fault to them. Nothing waits for a fixed
+//! time: [`stack::eventually`] waits for a condition.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that cannot go on has failed"))]
+
+pub mod destination;
+mod process;
+pub mod providers;
+pub mod server;
+pub mod stack;
+pub mod wire;

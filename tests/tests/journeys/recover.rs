@@ -1,0 +1,126 @@
+//! What is broken between two calls, and that nothing accepted is lost by it.
+
+use serde_json::{Value, json};
+use tests::stack::{Sample, Stack, eventually, when};
+
+use crate::{AUDITED, SOON, accept::the_only_delivery, journey};
+
+#[test]
+fn a_receiver_killed_between_record_and_ring_is_made_up_for_by_the_auditor() {
+    journey(async |stack| {
+        let sample = a_recorded_event_that_nobody_rang_for(stack).await;
+        stack.reaches(&sample, "ci", "done", AUDITED).await;
+        stack.silent(&sample.id).await;
+        the_only_delivery(stack, &sample, "ci").await;
+    });
+}
+
+#[test]
+fn a_receiver_killed_between_record_and_ring_is_made_up_for_by_the_senders_retry() {
+    journey(async |stack| {
+        let sample = a_recorded_event_that_nobody_rang_for(stack).await;
+        let answer = stack.send(&sample).await;
+        assert_eq!((answer.status, answer.body["status"].as_str()), (200, Some("duplicate")));
+        stack.settled(&sample, "ci").await;
+        the_only_delivery(stack, &sample, "ci").await;
+    });
+}
+
+#[test]
+fn while_the_ledger_is_down_nothing_is_accepted() {
+    journey(async |stack| {
+        for broken in
+            [json!({"action": "status", "status": 500}), json!({"action": "throttle"}), json!({"action": "reset_before"})]
+        {
+            let sample = stack.sample("partner");
+            let fault = stack.wire.fault(on("PutItem", &sample, &broken)).await;
+            let answer = stack.send(&sample).await;
+            assert_eq!(answer.status, 503, "{broken}: {answer:?}");
+            let retry_after = answer.headers.get("retry-after").and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+            assert!(retry_after.is_some_and(|seconds| seconds > 0), "{broken}: {answer:?}");
+            assert!(answer.body["error"]["code"].is_string(), "{broken}: {answer:?}");
+            assert_eq!(stack.items(&sample).await, []);
+
+            stack.wire.mend(&fault).await;
+            stack.accept(&sample).await;
+            stack.settled(&sample, "partner").await;
+            the_only_delivery(stack, &sample, "partner").await;
+        }
+    });
+}
+
+#[test]
+fn while_the_queue_is_down_webhooks_are_accepted_and_rung_for_later() {
+    journey(async |stack| {
+        let sample = stack.sample("partner");
+        let fault = stack.wire.fault(on("SendMessage", &sample, &json!({"action": "status", "status": 500}))).await;
+        stack.accept(&sample).await;
+        assert!(stack.wire.report(&fault).await.fired > 0, "the receiver did not ring");
+        assert_eq!(stack.delivery(&sample, "partner").await, None);
+        stack.wire.mend(&fault).await;
+        stack.reaches(&sample, "partner", "done", AUDITED).await;
+        stack.silent(&sample.id).await;
+        the_only_delivery(stack, &sample, "partner").await;
+    });
+}
+
+#[test]
+fn while_ledger_and_queue_are_down_nothing_is_accepted() {
+    journey(async |stack| {
+        let sample = stack.sample("partner");
+        let down = json!({"action": "status", "status": 500});
+        let ledger = stack.wire.fault(on("PutItem", &sample, &down)).await;
+        let queue = stack.wire.fault(on("SendMessage", &sample, &down)).await;
+        assert_eq!(stack.send(&sample).await.status, 503);
+        stack.wire.mend(&ledger).await;
+        stack.wire.mend(&queue).await;
+    });
+}
+
+#[test]
+fn a_put_that_happened_though_its_answer_was_lost_is_delivered_once() {
+    journey(async |stack| {
+        let sample = stack.sample("partner");
+        let fault = stack.wire.fault(on("PutItem", &sample, &json!({"action": "reset_after", "times": 1}))).await;
+        let answer = stack.send(&sample).await;
+        assert!((200..300).contains(&answer.status), "the SDK's second try finds what the first one wrote: {answer:?}");
+        assert_eq!(stack.wire.report(&fault).await.fired, 1);
+        stack.settled(&sample, "partner").await;
+        the_only_delivery(stack, &sample, "partner").await;
+        assert_eq!(stack.conflicts(&sample).await, [""; 0]);
+    });
+}
+
+#[test]
+fn a_ring_that_happened_though_its_answer_was_lost_has_one_effect() {
+    journey(async |stack| {
+        let sample = stack.sample("partner");
+        let fault = stack.wire.fault(on("SendMessage", &sample, &json!({"action": "reset_after", "times": 1}))).await;
+        stack.accept(&sample).await;
+        assert_eq!(stack.wire.report(&fault).await.fired, 1);
+        stack.settled(&sample, "partner").await;
+        the_only_delivery(stack, &sample, "partner").await;
+    });
+}
+
+/// A GitHub event, since GitHub never sends again by itself: recorded, and the receiver killed before it could ring.
+async fn a_recorded_event_that_nobody_rang_for(stack: &Stack) -> Sample {
+    let sample = stack.sample("github");
+    let fault = stack.wire.fault(on("SendMessage", &sample, &json!({"action": "kill", "times": 1}))).await;
+    let answer = stack.send(&sample).await;
+    assert!(answer.status >= 500, "a killed receiver cannot have answered: {answer:?}");
+    let report = eventually("the receiver is killed", SOON, async || {
+        when(stack.wire.report(&fault).await, |report| !report.killed.is_empty())
+    });
+    assert_eq!(report.await.fired, 1);
+    assert!(stack.event(&sample).await.is_some(), "the receiver rings before it records");
+    assert_eq!(stack.delivery(&sample, "ci").await, None);
+    sample
+}
+
+/// A fault for the receiver's calls that name the event.
+fn on(operation: &str, sample: &Sample, action: &Value) -> Value {
+    let mut fault = json!({"function": "receiver", "operation": operation, "body_contains": sample.id});
+    fault.as_object_mut().unwrap().extend(action.as_object().unwrap().clone());
+    fault
+}
