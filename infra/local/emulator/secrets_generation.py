@@ -1,0 +1,35 @@
+"""AWS Secrets Manager: secrets that a template has generated."""
+
+import json
+from typing import Any
+
+import ministack.services.cloudformation.provisioners as provisioners
+import ministack.services.secretsmanager as secretsmanager
+
+_original_secret_string = provisioners._sm_secret_string
+
+
+def apply() -> None:
+    provisioners._sm_secret_string = secret_string
+
+
+def secret_string(properties: dict[str, Any]) -> str:
+    """GenerateSecretString takes what GetRandomPassword takes, as ExcludePunctuation; ministack reads the length alone.
+
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/aws-properties-secretsmanager-secret-generatesecretstring.html
+    """
+    generate = properties.get("GenerateSecretString")
+    if not generate or "SecretStringTemplate" in generate or properties.get("SecretString"):
+        return _original_secret_string(properties)
+    status, _, body = secretsmanager._get_random_password({key: typed(value) for key, value in generate.items()})
+    answer = json.loads(body)
+    if status != 200:
+        raise ValueError(f"AWS::SecretsManager::Secret cannot be generated: {answer.get('message', answer)}")
+    return answer["RandomPassword"]
+
+
+def typed(value: Any) -> Any:
+    """A template's numbers and booleans may arrive as text."""
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    return int(value) if isinstance(value, str) and value.isdigit() else value

@@ -1,0 +1,77 @@
+"""http_api and http_api_stage: routes of an OpenAPI body, methods, bodies, sizes, access log, metrics."""
+
+import json
+import time
+
+import pytest
+from conftest import Mini, eventually
+
+import emulator.http_api as http_api
+
+MIB = 1024 * 1024
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
+def test_any_takes_every_method(mini: Mini, method: str) -> None:
+    status, event = mini.request("echo", method=method)
+    assert (status, event["requestContext"]["http"]["method"]) == (200, method)
+    assert event["routeKey"] == "ANY /v1/webhooks/{source}"
+    assert event["pathParameters"] == {"source": "echo"}
+
+
+def test_repeated_headers_are_joined_by_commas_alone() -> None:
+    headers = [(b"X-A", b"1"), (b"x-b", b"2, 3"), (b"x-a", b"4")]
+    assert http_api.joined(headers) == [(b"x-a", b"1,4"), (b"x-b", b"2, 3")]
+
+
+def test_another_path_is_not_found(mini: Mini) -> None:
+    assert mini.raw_request("/v2")[0] == 404
+
+
+def test_a_body_that_is_not_text_travels_in_base64(mini: Mini) -> None:
+    _, event = mini.request("echo", body=b"\xff\x00", content_type="application/octet-stream")
+    assert (event["body"], event["isBase64Encoded"]) == ("/wA=", True)
+    _, event = mini.request("echo", body=b"a=b", content_type="application/x-www-form-urlencoded")
+    assert (event["body"], event["isBase64Encoded"]) == ("YT1i", True)
+    _, event = mini.request("echo", body='{"ä": 1}'.encode(), content_type="application/json; charset=utf-8")
+    assert (event["body"], event["isBase64Encoded"]) == ('{"ä": 1}', False)
+
+
+@pytest.mark.parametrize(
+    ("size", "content_type", "status"),
+    [
+        (6 * MIB - 1000, "text/plain", 200),
+        (6 * MIB + 1, "text/plain", 413),
+        (6 * MIB // 4 * 3 - 3, "application/octet-stream", 200),
+        (6 * MIB // 4 * 3 + 3, "application/octet-stream", 413),
+        (10 * MIB + 1, "text/plain", 413),
+    ],
+)
+def test_a_body_has_to_fit_into_an_invocation(mini: Mini, size: int, content_type: str, status: int) -> None:
+    assert mini.raw_request("/v1/webhooks/config", body=b"a" * size, content_type=content_type)[0] == status
+
+
+def test_each_request_has_a_line_in_the_access_log(mini: Mini) -> None:
+    mini.request("echo", method="PUT")
+    expected = {"method": "PUT", "path": "/v1/webhooks/echo", "status": "200", "absent": "-"}
+    eventually(lambda: expected in map(json.loads, mini.log_lines(mini.outputs["AccessLogGroup"])))
+
+
+def test_server_errors_are_counted_by_api(mini: Mini) -> None:
+    cloudwatch = mini.client("cloudwatch")
+
+    def errors() -> float:
+        points = cloudwatch.get_metric_statistics(
+            Namespace="AWS/ApiGateway",
+            MetricName="5xx",
+            Dimensions=[{"Name": "ApiId", "Value": mini.outputs["ApiId"]}],
+            StartTime=time.time() - 600,
+            EndTime=time.time() + 60,
+            Period=3600,
+            Statistics=["Sum"],
+        )["Datapoints"]
+        return sum(point["Sum"] for point in points)
+
+    before = errors()
+    mini.request("raise")
+    assert errors() == before + 1
