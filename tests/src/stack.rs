@@ -11,8 +11,9 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_dynamodb::{
-    config::{BehaviorVersion, Credentials, Region},
+    config::{Credentials, SharedCredentialsProvider},
     types::AttributeValue,
 };
 use aws_smithy_types::date_time::{DateTime, Format};
@@ -53,6 +54,8 @@ pub type Item = HashMap<String, AttributeValue>;
 pub struct Stack {
     /// Its name.
     pub name: String,
+    /// What all clients of the emulator have in common.
+    pub aws: SdkConfig,
     /// DynamoDB of the emulator.
     pub dynamodb: aws_sdk_dynamodb::Client,
     /// SQS of the emulator.
@@ -216,26 +219,22 @@ impl Stack {
             .build()
             .expect("the client's settings are valid");
         let base = |offset: u16| format!("http://127.0.0.1:{}", port + offset);
-        /// The clients' configurations are alike and have no common type.
-        macro_rules! client {
-            ($sdk:ident $(, $more:ident = $value:expr)?) => {{
-                let config = $sdk::Config::builder()
-                    .behavior_version(BehaviorVersion::latest())
-                    .region(Region::new("us-east-1"))
-                    .endpoint_url(base(0))
-                    .credentials_provider(Credentials::new("test", "test", None, None, "local stack"))
-                    .http_client(aws_smithy_http_client::Builder::new().pool_idle_timeout(IDLE_TIMEOUT).build_http())
-                    $(.$more($value))?;
-                $sdk::Client::from_conf(config.build())
-            }};
-        }
+        let aws = SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("us-east-1"))
+            .endpoint_url(base(0))
+            .credentials_provider(SharedCredentialsProvider::new(Credentials::new("test", "test", None, None, "local stack")))
+            .http_client(aws_smithy_http_client::Builder::new().pool_idle_timeout(IDLE_TIMEOUT).build_http())
+            .build();
+        let s3 = aws_sdk_s3::config::Builder::from(&aws).force_path_style(true).build();
         Self {
             name: name.to_owned(),
-            dynamodb: client!(aws_sdk_dynamodb),
-            sqs: client!(aws_sdk_sqs),
-            secretsmanager: client!(aws_sdk_secretsmanager),
-            lambda: client!(aws_sdk_lambda),
-            s3: client!(aws_sdk_s3, force_path_style = true),
+            aws: aws.clone(),
+            dynamodb: aws_sdk_dynamodb::Client::new(&aws),
+            sqs: aws_sdk_sqs::Client::new(&aws),
+            secretsmanager: aws_sdk_secretsmanager::Client::new(&aws),
+            lambda: aws_sdk_lambda::Client::new(&aws),
+            s3: aws_sdk_s3::Client::from_conf(s3),
             wire: WireControl { http: http.clone(), base: base(1) },
             destination: DestinationControl { http: http.clone(), base: base(2) },
             http,

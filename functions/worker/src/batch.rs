@@ -68,12 +68,9 @@ fn response(kept: Vec<String>) -> SqsBatchResponse {
     response
 }
 
-/// Whether the doorbell must come again. A panic is one record's, not the batch's.
+/// Whether the doorbell must come again.
 async fn keep(worker: &Worker, record: &Record, invocation: Invocation<'_>) -> bool {
-    let verdict = AssertUnwindSafe(handle(worker, record, invocation)).catch_unwind().await.unwrap_or_else(|_| {
-        tracing::error!(message_id = record.message_id, "panicked; the doorbell comes again");
-        Verdict::Keep
-    });
+    let verdict = guarded(&record.message_id, handle(worker, record, invocation)).await;
     if let Verdict::KeepUntil(moment) = verdict {
         // Without this it comes again after the queue's visibility timeout, and the ledger then says how long to wait.
         if let Err(error) = worker.doorbells.hold(&record.receipt_handle, moment.since((invocation.now)())).await {
@@ -81,6 +78,14 @@ async fn keep(worker: &Worker, record: &Record, invocation: Invocation<'_>) -> b
         }
     }
     verdict != Verdict::Acknowledge
+}
+
+/// A panic is one record's, not the batch's.
+async fn guarded(message_id: &str, handling: impl Future<Output = Verdict>) -> Verdict {
+    AssertUnwindSafe(handling).catch_unwind().await.unwrap_or_else(|_| {
+        tracing::error!(message_id, "panicked; the doorbell comes again");
+        Verdict::Keep
+    })
 }
 
 async fn handle(worker: &Worker, record: &Record, invocation: Invocation<'_>) -> Verdict {
@@ -122,6 +127,13 @@ mod tests {
         let json = |kept: &[&str]| serde_json::to_string(&response(kept.iter().map(|id| (*id).to_owned()).collect())).unwrap();
         assert_eq!(json(&[]), r#"{"batchItemFailures":[]}"#);
         assert_eq!(json(&["a", "b"]), r#"{"batchItemFailures":[{"itemIdentifier":"a"},{"itemIdentifier":"b"}]}"#);
+    }
+
+    #[test]
+    fn a_panic_keeps_its_doorbell_and_nobody_elses() {
+        let panics = guarded("m", async { panic!("on purpose") });
+        assert_eq!(panics.now_or_never(), Some(Verdict::Keep));
+        assert_eq!(guarded("m", async { Verdict::Acknowledge }).now_or_never(), Some(Verdict::Acknowledge));
     }
 
     #[test]

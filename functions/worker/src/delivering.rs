@@ -146,11 +146,7 @@ async fn try_once(
 ) -> Result<Attempt, LedgerError> {
     match &destination.kind {
         DestinationKind::Http(http) => {
-            let keyring = match worker.keyrings.current(&http.secret, now).await {
-                Ok(keyring) => keyring,
-                Err(error) => return Ok(Attempt::Failed(Failure::Transient(error.to_string()))),
-            };
-            let delivered = worker.http.deliver(&destination.name, http, event, body, &keyring, now).await;
+            let delivered = worker.http.deliver(&destination.name, http, event, body, &worker.keyrings, now).await;
             Ok(delivered.map_or_else(Attempt::Failed, |()| Attempt::Arrived))
         }
         DestinationKind::Handler(name) => match worker.handlers.find(name) {
@@ -226,5 +222,27 @@ fn observe(
             let (class, reason) = (failure.class, &failure.reason);
             tracing::error!(%source, %event_id, %destination, attempt, replay, millis, class, reason, "dead");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::config::Gateway;
+
+    use super::*;
+
+    #[test]
+    fn what_could_not_end_in_time_is_not_begun() {
+        let config = "[destinations.a]\ntype = \"http\"\nurl = \"https://a.b\"\nsecret = \"a\"\ntimeout_seconds = 7";
+        let gateway = Gateway::parse(config, "gateway.toml").unwrap();
+        let destination = gateway.destinations.values().next().unwrap();
+        let now = || Timestamp::from_seconds(1000);
+        let left = |seconds| {
+            let deadline = Timestamp::from_seconds(1000 + seconds);
+            has_time(destination, Invocation { request_id: "r", deadline, now })
+        };
+        assert!(left(7 + CALLS_SECONDS));
+        assert!(!left(7 + CALLS_SECONDS - 1));
+        assert!(!left(0));
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use reqwest::{Client, Response, StatusCode, header, redirect::Policy};
 use shared::{
-    config::HttpDestination, event::Event, names::DestinationName, secrets::Keyring, signatures::outgoing, time::Timestamp,
+    config::HttpDestination, event::Event, names::DestinationName, secrets::Keyrings, signatures::outgoing, time::Timestamp,
 };
 
 use crate::failure::{Failure, retry_after};
@@ -47,13 +47,11 @@ impl HttpSender {
         destination: &HttpDestination,
         event: &Event,
         body: Vec<u8>,
-        keyring: &Keyring,
+        keyrings: &Keyrings,
         now: Timestamp,
     ) -> Result<(), Failure> {
         let id = header_safe(&event.key.to_string());
-        let signature = outgoing::sign(&id, now, &body, keyring)
-            // A mistake of ours that a person must mend: nothing is burnt until then.
-            .ok_or_else(|| Failure::Auth(format!("no key of the secret `{}` can sign", destination.secret)))?;
+        let signature = sign(&id, &body, keyrings, &destination.secret, now).await?;
         let mut request = self
             .client
             .post(&destination.url)
@@ -73,6 +71,19 @@ impl HttpSender {
             Err(error) => Err(Failure::Transient(describe(&error))),
         }
     }
+}
+
+/// Signs with every valid key. A keyring that cannot sign may have been mended meanwhile: it is read again, at most once a minute.
+async fn sign(id: &str, body: &[u8], keyrings: &Keyrings, secret: &str, now: Timestamp) -> Result<String, Failure> {
+    let keyring = keyrings.current(secret, now).await.map_err(|error| Failure::Transient(error.to_string()))?;
+    if let Some(signature) = outgoing::sign(id, now, body, &keyring) {
+        return Ok(signature);
+    }
+    let mended = keyrings.after_refusal(secret, now).await;
+    mended
+        .and_then(|keyring| outgoing::sign(id, now, body, &keyring))
+        // A mistake of ours that a person must mend: no attempt is spent until then.
+        .ok_or_else(|| Failure::Auth(format!("no key of the secret `{secret}` can sign")))
 }
 
 /// What the destination's answer means.

@@ -7,6 +7,7 @@
 
 mod accept;
 mod deliver;
+mod ledger;
 mod recover;
 mod redrive;
 mod refuse;

@@ -183,9 +183,9 @@ impl Display for Report {
         table(out, "A duplicate", &self.duplicates)?;
         write!(
             out,
-            "\n* not counted: as AWS bills around the functions, with doorbells in batches of one (in batches of ten, \
-             a tenth\n  of Lambda's three). Calls are counted on the wire. Units are by DynamoDB's documented size rules \
-             from the items\n  read back, prices the list of us-east-1. Not in it: duration, logs, storage, data transfer."
+            "\n* not counted: what AWS bills around the functions, with doorbells in batches of one; in batches of ten the last\n\
+             \x20 three cost a tenth. Calls are counted on the wire. Units are by DynamoDB's documented size rules from the items\n\
+             \x20 read back, prices the list of us-east-1. Not in it: duration, logs, storage, data transfer."
         )
     }
 }

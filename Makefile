@@ -1,0 +1,92 @@
+# Posthouse. `make` alone prints the targets.
+
+SHELL := /bin/bash -o pipefail
+PYTHON := python3
+DEMO := .venv/bin/python infra/local/stack.py
+TEST_STACK := --name test --port 4666
+CARGO_DENY_VERSION := 0.20.2
+CARGO := cargo
+# One profile and one set of crates for everything local, so that nothing is compiled twice.
+LOCAL := --profile local --workspace
+
+.DEFAULT_GOAL := help
+.PHONY: help demo down test fmt lint doc unit journeys infra template licences advisories bench build build-local clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+demo: build-local ## show the main job on a local AWS, step by step; the stack stays up
+	@$(DEMO) up --name demo
+	@target/local/demo --stack demo
+
+down: ## end the local stacks of demo and tests
+	@$(DEMO) down --name demo
+	@$(DEMO) down --name test
+
+test: fmt lint doc unit infra template journeys licences ## everything that CI checks
+	@echo "make test: all checks passed"
+
+fmt: ## formatting
+	$(CARGO) fmt --all --check
+
+lint: ## clippy, warnings are errors
+	$(CARGO) clippy $(LOCAL) --all-targets --locked -- -D warnings
+
+doc: ## the crates' documentation builds without a warning
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(LOCAL) --no-deps --locked --quiet
+
+unit: ## unit tests
+	$(CARGO) test $(LOCAL) --lib --bins --locked
+
+journeys: build-local ## journeys through a deployed local stack, then the demo on it
+	@$(DEMO) down --name test
+	@$(DEMO) up $(TEST_STACK)
+	$(CARGO) test $(LOCAL) --test journeys --locked -- --test-threads=16
+	target/local/demo --stack test
+	@$(DEMO) down --name test
+
+infra: .venv/installed ## tests of the template, the documentation and the local AWS
+	.venv/bin/python -m pytest -q infra/tests infra/local/tests
+
+template: .venv/installed .venv-sam/installed ## lint of the template
+	.venv/bin/cfn-lint infra/template.yaml
+	.venv-sam/bin/sam validate --lint --template infra/template.yaml --region us-east-1
+
+licences: .tools/bin/cargo-deny ## licences, sources and banned crates
+	.tools/bin/cargo-deny --locked check licenses bans sources
+
+advisories: .tools/bin/cargo-deny ## known vulnerabilities; fetches the RustSec database, so it needs the internet
+	.tools/bin/cargo-deny --locked check advisories
+
+bench: build-local ## AWS calls and billed units per webhook, counted on the wire
+	@$(DEMO) up $(TEST_STACK)
+	target/local/bench --stack test
+	@$(DEMO) down --name test
+
+build: ## the functions for AWS (arm64), with cargo-lambda
+	cargo lambda build --release --arm64 --workspace --exclude tests
+
+build-local: .venv/installed ## functions and test programs for the local stack
+	@echo "building for the local stack (the first time this takes some minutes)"
+	$(CARGO) build $(LOCAL) --bins --locked
+
+clean: down ## remove what was built and installed here
+	rm -rf target .venv .venv-sam .tools .local
+
+.venv/installed: infra/local/requirements.txt
+	@command -v $(PYTHON) >/dev/null || { echo "python3 is not installed: the local stack needs Python 3.11 or newer, with venv" >&2; exit 1; }
+	@command -v $(CARGO) >/dev/null || { echo "cargo is not installed: get Rust from https://rustup.rs" >&2; exit 1; }
+	@echo "installing the local AWS into .venv"
+	@$(PYTHON) -m venv .venv && .venv/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+.venv-sam/installed: infra/local/requirements-sam.txt
+	@echo "installing the SAM command line into .venv-sam"
+	@$(PYTHON) -m venv .venv-sam && .venv-sam/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+# Not optimised: it runs for a second, and is compiled for minutes otherwise.
+.tools/bin/cargo-deny:
+	@echo "installing cargo-deny $(CARGO_DENY_VERSION) into .tools (this takes some minutes)"
+	CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+		$(CARGO) install --quiet --locked --root .tools --version $(CARGO_DENY_VERSION) cargo-deny
