@@ -20,6 +20,7 @@
 //! so a journey makes up its own event ids and narrows every script and fault to them. Nothing waits for a fixed
 //! time: [`stack::eventually`] waits for a condition.
 
+#![allow(clippy::disallowed_methods, reason = "programs around the stack live in real time")]
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that cannot go on has failed"))]
 
 pub mod destination;

@@ -2,8 +2,11 @@
 
 use aws_lambda_events::{apigw::ApiGatewayV2httpResponse, encodings::Body};
 use http::{HeaderMap, HeaderValue, header};
-use serde_json::json;
-use shared::{config::Source, names::EventId};
+use serde::Serialize;
+use shared::{
+    config::Source,
+    names::{EventId, SourceName},
+};
 
 /// An event that the ledger has.
 #[derive(Debug)]
@@ -12,6 +15,14 @@ pub(crate) struct Accepted<'a> {
     pub(crate) event_id: EventId,
     /// It was there before; a conflict counts as one, since a sender that is told "no" only sends it again.
     pub(crate) duplicate: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AcceptedBody<'a> {
+    status: &'a str,
+    source: &'a SourceName,
+    event_id: &'a EventId,
 }
 
 impl Accepted<'_> {
@@ -23,8 +34,9 @@ impl Accepted<'_> {
         match &self.source.answer.body {
             Some(body) => response.body = Some(Body::Text(body.clone())),
             None => {
-                let body = json!({"status": word, "source": self.source.name, "eventId": self.event_id});
-                response.body = Some(Body::Text(body.to_string()));
+                let body = AcceptedBody { status: word, source: &self.source.name, event_id: &self.event_id };
+                // Names and a word: serializing them cannot fail.
+                response.body = Some(Body::Text(serde_json::to_string(&body).unwrap_or_default()));
                 let json = HeaderValue::from_static("application/json");
                 response.headers = HeaderMap::from_iter([(header::CONTENT_TYPE, json)]);
             }
@@ -35,7 +47,7 @@ impl Accepted<'_> {
 
 #[cfg(test)]
 mod tests {
-    use shared::{config::Gateway, names::SourceName};
+    use shared::config::Gateway;
 
     use super::*;
 

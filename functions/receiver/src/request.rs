@@ -72,6 +72,8 @@ impl Request {
 
 #[cfg(test)]
 mod tests {
+    use shared::{secrets::Keyring, signatures::preset::Preset, time::Timestamp};
+
     use super::*;
 
     fn read(event: &serde_json::Value) -> Result<Request, Rejection> {
@@ -141,5 +143,21 @@ mod tests {
         let request = read(&serde_json::json!({"requestContext": {"http": {"method": "POST"}}})).unwrap();
         assert_eq!(request.source(), "");
         assert_eq!(request.into_webhook(10).unwrap().body, b"");
+    }
+
+    #[test]
+    fn the_sample_events_are_genuine() {
+        for sample in [
+            include_str!("../../../events/lambda/receiver-github-push.json"),
+            include_str!("../../../events/lambda/receiver-github-push-base64.json"),
+        ] {
+            let request = read(&serde_json::from_str(sample).unwrap()).unwrap();
+            assert_eq!(request.source(), "github");
+            let webhook = request.into_webhook(BODY_BYTES_MAX).unwrap();
+            assert_eq!(webhook.body, include_bytes!("../../../events/github-push.json"));
+            let keyring = Keyring::parse("posthouse-sample-secret").unwrap();
+            let scheme = Preset::find("github").unwrap().unwrap().scheme;
+            assert!(scheme.verify(&webhook, &keyring, Timestamp::from_seconds(0)).is_ok());
+        }
     }
 }

@@ -169,4 +169,13 @@ mod tests {
         let ids = |count: usize| json!({"eventIds": (0..count).map(|n| n.to_string()).collect::<Vec<_>>()});
         assert!(reads(ids(EVENT_IDS_MAX)) && !reads(ids(EVENT_IDS_MAX + 1)));
     }
+
+    #[test]
+    fn the_sample_requests_are_read() {
+        let read = |sample| Plan::read(serde_json::from_str(sample).unwrap()).unwrap();
+        let all = read(include_str!("../../../events/lambda/redrive-all-dry-run.json"));
+        assert!(all.dry_run && all.filter == Filter::All);
+        let by_source = read(include_str!("../../../events/lambda/redrive-by-source.json"));
+        assert!(matches!(by_source.filter, Filter::Matching { source: Some(_), .. }));
+    }
 }

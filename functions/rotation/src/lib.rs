@@ -200,3 +200,22 @@ enum Stage {
 fn parse(stage: &'static str, text: Option<&str>) -> Result<Keyring, RotationError> {
     Keyring::parse(text.unwrap_or_default()).map_err(|reason| RotationError::Unusable { stage, reason })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sample_events_are_the_four_steps() {
+        let steps = [
+            (include_str!("../../../events/lambda/rotation-create.json"), Step::CreateSecret),
+            (include_str!("../../../events/lambda/rotation-set.json"), Step::SetSecret),
+            (include_str!("../../../events/lambda/rotation-test.json"), Step::TestSecret),
+            (include_str!("../../../events/lambda/rotation-finish.json"), Step::FinishSecret),
+        ];
+        for (sample, step) in steps {
+            assert_eq!(serde_json::from_str::<Request>(sample).unwrap().step, step);
+        }
+        assert!(serde_json::from_str::<Request>(r#"{"Step":"fooSecret","SecretId":"a","ClientRequestToken":"b"}"#).is_err());
+    }
+}

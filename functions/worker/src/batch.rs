@@ -148,4 +148,13 @@ mod tests {
         assert!(!message(Some("")));
         assert!(!message(None));
     }
+
+    #[test]
+    fn the_sample_batch_is_one_of_doorbells() {
+        let batch: SqsEvent = serde_json::from_str(include_str!("../../../events/lambda/worker-batch.json")).unwrap();
+        assert!(!batch.records.is_empty());
+        for record in batch.records.into_iter().map(read) {
+            serde_json::from_str::<Doorbell>(&record.unwrap().body).unwrap();
+        }
+    }
 }

@@ -162,3 +162,39 @@ fn text_that_is_no_toml_is_named_with_its_line() {
     let message = error("[sources.github]\nscheme = ");
     assert!(message.starts_with("gateway.toml:2:"), "{message}");
 }
+
+/// The fenced blocks of that language in a Markdown text.
+fn fenced<'a>(markdown: &'a str, language: &str) -> Vec<&'a str> {
+    let opening = format!("```{language}\n");
+    markdown.split(opening.as_str()).skip(1).filter_map(|rest| rest.split("```").next()).collect()
+}
+
+#[test]
+fn every_configuration_that_we_ship_or_document_is_good() {
+    let shipped = [
+        ("infra/gateway/gateway.toml", include_str!("../../../infra/gateway/gateway.toml")),
+        ("infra/local/gateway/gateway.toml", include_str!("../../../infra/local/gateway/gateway.toml")),
+    ];
+    let documented = [
+        ("README.md", include_str!("../../../README.md")),
+        ("docs/configuration.md", include_str!("../../../docs/configuration.md")),
+        ("docs/deploy.md", include_str!("../../../docs/deploy.md")),
+    ];
+    let blocks = documented.into_iter().flat_map(|(file, text)| {
+        let blocks = fenced(text, "toml");
+        assert!(!blocks.is_empty(), "{file} shows no configuration");
+        blocks.into_iter().map(move |block| (file, block))
+    });
+    for (file, text) in shipped.into_iter().chain(blocks) {
+        if let Err(error) = Gateway::parse(text, file) {
+            panic!("{error}\n{text}");
+        }
+    }
+}
+
+#[test]
+fn the_documented_keyring_is_one() {
+    for keyring in fenced(include_str!("../../../docs/configuration.md"), "json") {
+        assert_eq!(crate::secrets::Keyring::parse(keyring).map(|keyring| keyring.keys().len()), Ok(2));
+    }
+}

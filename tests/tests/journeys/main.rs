@@ -3,6 +3,7 @@
 //! They run at the same time on one stack, so each makes up its own event ids and narrows every script and fault to
 //! them. Run them with `make test`; most of their time is waiting, so give them many threads.
 
+#![allow(clippy::disallowed_methods, reason = "programs around the stack live in real time")]
 #![allow(clippy::unwrap_used, reason = "a journey that cannot go on has failed")]
 
 mod accept;

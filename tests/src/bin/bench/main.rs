@@ -4,6 +4,7 @@
 //! counts and on the sizes of the items that were written; the report marks which is which. Nothing here is about time:
 //! an emulator on this machine says nothing about that.
 
+#![allow(clippy::disallowed_methods, reason = "programs around the stack live in real time")]
 #![allow(clippy::print_stdout, reason = "the report is what it is for")]
 
 mod measure;

@@ -4,6 +4,7 @@
 //! is shown is read from the stack, and what is not as it should be ends the demo. Event ids are new each time, so it
 //! runs again and again on the same stack.
 
+#![allow(clippy::disallowed_methods, reason = "programs around the stack live in real time")]
 #![allow(clippy::print_stdout, reason = "showing is what it is for")]
 
 mod ledger;
