@@ -16,6 +16,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 DAY_SECONDS = 24 * 60 * 60
 API_TIMEOUT_SECONDS = 30
+INTERACTIVE_SECONDS = 2.5
+BODY_SECONDS = 4
+DELIVERY_SECONDS_MAX = 30
+CALLS_SECONDS = 10
 SQS_RETENTION_SECONDS_MAX = 14 * DAY_SECONDS
 SQS_RECEIVE_COUNT_MAX = 1000
 DEDUPE_DAYS_MAX = 90
@@ -174,7 +178,8 @@ def test_metrics_are_never_filtered_out_of_the_log():
 
 
 def test_the_receiver_gives_up_before_the_api_does():
-    assert properties("ReceiverFunction")["Timeout"] <= 5 < API_TIMEOUT_SECONDS
+    # Secrets, body, record, ring: shared/src/aws.rs (INTERACTIVE) and shared/src/bodies.rs bound each.
+    assert 3 * INTERACTIVE_SECONDS + BODY_SECONDS < properties("ReceiverFunction")["Timeout"] < API_TIMEOUT_SECONDS
 
 
 def test_the_one_route_takes_any_method():
@@ -257,6 +262,8 @@ def test_the_bucket_refuses_plain_http():
 def test_a_waiting_batch_is_not_handed_out_twice():
     visibility_seconds = properties("DoorbellQueue")["VisibilityTimeout"]
     assert visibility_seconds >= 6 * properties("WorkerFunction")["Timeout"]
+    # The longest delivery that gateway.toml allows, and the calls around it, fit into one invocation.
+    assert properties("WorkerFunction")["Timeout"] > DELIVERY_SECONDS_MAX + CALLS_SECONDS
 
 
 @pytest.mark.parametrize("name", resources_of("AWS::SQS::Queue"))

@@ -57,3 +57,34 @@ pub async fn configure(name: &'static str, timeouts: CallTimeouts) -> SdkConfig 
         .load()
         .await
 }
+
+/// What an AWS call failed of: the error and its causes, in words. Not the SDK's own debug form, which shows the whole response.
+pub fn describe(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    for cause in std::iter::successors(error.source(), |cause| cause.source()) {
+        let cause = cause.to_string();
+        // Some errors repeat their cause in their own words.
+        if !words.contains(&cause) {
+            words = format!("{words}: {cause}");
+        }
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("service error")]
+    struct Outer {
+        #[source]
+        cause: std::num::ParseIntError,
+    }
+
+    #[test]
+    fn an_error_is_described_with_its_causes_and_nothing_else() {
+        let error = Outer { cause: "x".parse::<u8>().unwrap_err() };
+        assert_eq!(describe(&error), "service error: invalid digit found in string");
+    }
+}

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use aws_sdk_s3::{Client, config::timeout::TimeoutConfig, error::DisplayErrorContext, primitives::ByteStream};
+use aws_sdk_s3::{Client, config::timeout::TimeoutConfig, primitives::ByteStream};
 
-use crate::event::{BodyDigest, Event};
+use crate::{
+    aws,
+    event::{BodyDigest, Event},
+};
 
 /// Largest compressed body kept in an item, in bytes. DynamoDB allows 400 KB an item; the rest is for keys, headers and names.
 pub const ITEM_BODY_BYTES_MAX: usize = 350 * 1024;
@@ -66,7 +69,7 @@ impl Bodies {
         }
         let key = format!("sha256/{}", sha256.to_hex());
         let put = self.client.put_object().bucket(&self.bucket).key(&key).body(ByteStream::from(compressed));
-        put.send().await.map_err(|error| BodyError::Storage(DisplayErrorContext(&error).to_string()))?;
+        put.send().await.map_err(|error| BodyError::Storage(aws::describe(&error)))?;
         Ok(StoredBody::InBucket(key))
     }
 
@@ -81,7 +84,7 @@ impl Bodies {
 
     async fn fetch(&self, key: &str) -> Result<Vec<u8>, BodyError> {
         let object = self.client.get_object().bucket(&self.bucket).key(key).send().await;
-        let object = object.map_err(|error| BodyError::Storage(DisplayErrorContext(&error).to_string()))?;
+        let object = object.map_err(|error| BodyError::Storage(aws::describe(&error)))?;
         let bytes = object.body.collect().await.map_err(|error| BodyError::Storage(error.to_string()))?;
         Ok(bytes.to_vec())
     }

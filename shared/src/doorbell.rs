@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use aws_config::SdkConfig;
-use aws_sdk_sqs::{Client, error::DisplayErrorContext, types::MessageAttributeValue, types::SendMessageBatchRequestEntry};
+use aws_sdk_sqs::{Client, types::MessageAttributeValue, types::SendMessageBatchRequestEntry};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    aws,
     event::EventKey,
     names::{DestinationName, EventId, SourceName},
 };
@@ -84,7 +85,7 @@ impl Bell {
         let failed = |unrung, reason| RingError { unrung, all: doorbells.len(), reason };
         if let [only] = doorbells {
             let sent = self.client.send_message().queue_url(&self.queue_url).message_body(only.to_json()).send().await;
-            return sent.map(drop).map_err(|error| failed(1, DisplayErrorContext(&error).to_string()));
+            return sent.map(drop).map_err(|error| failed(1, aws::describe(&error)));
         }
         let mut rung = 0;
         for batch in doorbells.chunks(RING_BATCH_MAX) {
@@ -102,7 +103,7 @@ impl Bell {
         let seconds = wait.as_millis().div_ceil(1000).min(HOLD_SECONDS_MAX as u128) as i32;
         let change = self.client.change_message_visibility().queue_url(&self.queue_url).receipt_handle(receipt_handle);
         let changed = change.visibility_timeout(seconds).send().await;
-        changed.map(drop).map_err(|error| RingError { unrung: 1, all: 1, reason: DisplayErrorContext(&error).to_string() })
+        changed.map(drop).map_err(|error| RingError { unrung: 1, all: 1, reason: aws::describe(&error) })
     }
 
     /// Puts a doorbell's message, or what should have been one, aside with the reason, for a person to see.
@@ -111,7 +112,7 @@ impl Bell {
         let attribute = attribute.map_err(|error| RingError { unrung: 1, all: 1, reason: error.to_string() })?;
         let send = self.client.send_message().queue_url(&self.queue_url).message_body(body);
         let sent = send.message_attributes(REASON_ATTRIBUTE, attribute).send().await;
-        sent.map(drop).map_err(|error| RingError { unrung: 1, all: 1, reason: DisplayErrorContext(&error).to_string() })
+        sent.map(drop).map_err(|error| RingError { unrung: 1, all: 1, reason: aws::describe(&error) })
     }
 
     /// The first entry's refusal, if any.
@@ -121,7 +122,7 @@ impl Bell {
         });
         let entries = entries.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
         let send = self.client.send_message_batch().queue_url(&self.queue_url).set_entries(Some(entries));
-        let answer = send.send().await.map_err(|error| DisplayErrorContext(&error).to_string())?;
+        let answer = send.send().await.map_err(|error| aws::describe(&error))?;
         Ok(answer.failed().first().map(|entry| format!("{}: {}", entry.code(), entry.message().unwrap_or_default())))
     }
 }

@@ -7,11 +7,11 @@
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use aws_config::SdkConfig;
-use aws_sdk_secretsmanager::{Client, error::DisplayErrorContext};
+use aws_sdk_secretsmanager::Client;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
-use crate::time::Timestamp;
+use crate::{aws, time::Timestamp};
 
 /// How long a keyring is used before it is read again.
 pub const KEYRING_CACHE_SECONDS: u64 = 300;
@@ -229,9 +229,13 @@ impl Keyrings {
 
     async fn read(&self, name: &str) -> Result<Keyring, SecretsError> {
         let secret = format!("{}{name}", self.prefix);
-        let answer = self.client.get_secret_value().secret_id(&secret).send().await.map_err(|error| {
-            SecretsError::Unreadable { secret: secret.clone(), reason: DisplayErrorContext(&error).to_string() }
-        })?;
+        let answer = self
+            .client
+            .get_secret_value()
+            .secret_id(&secret)
+            .send()
+            .await
+            .map_err(|error| SecretsError::Unreadable { secret: secret.clone(), reason: aws::describe(&error) })?;
         Keyring::parse(answer.secret_string().unwrap_or_default()).map_err(|reason| SecretsError::Unusable { secret, reason })
     }
 }

@@ -12,6 +12,7 @@
 //!
 //! - [`destination`] takes deliveries, fails as it is told, and keeps a journal of what came.
 //! - [`wire`] stands between the functions and the emulator: it counts their AWS calls and breaks them on demand.
+//! - [`control`] gives the journeys their hands on those two.
 //! - [`stack`] finds a running stack and gives the journeys in `tests/journeys/` their hands.
 //! - [`providers`] signs webhooks as the providers do, without any of Posthouse's own code.
 //! - [`server`] is the HTTP server under the first two.
@@ -23,6 +24,7 @@
 #![allow(clippy::disallowed_methods, reason = "programs around the stack live in real time")]
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that cannot go on has failed"))]
 
+pub mod control;
 pub mod destination;
 mod process;
 pub mod providers;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use aws_config::SdkConfig;
-use aws_sdk_sqs::{Client, error::DisplayErrorContext, types::ChangeMessageVisibilityBatchRequestEntry};
-use shared::doorbell::HOLD_SECONDS_MAX;
+use aws_sdk_sqs::{Client, types::ChangeMessageVisibilityBatchRequestEntry};
+use shared::{aws, doorbell::HOLD_SECONDS_MAX};
 
 /// Most messages in one request (quota of ReceiveMessage and of the batch calls).
 const BATCH_MAX: usize = 10;
@@ -34,7 +34,7 @@ impl DeadLetters {
         let seconds = hidden.as_secs().clamp(1, HOLD_SECONDS_MAX) as i32;
         let receive = self.client.receive_message().queue_url(&self.queue_url).max_number_of_messages(BATCH_MAX as i32);
         let answer = receive.visibility_timeout(seconds).wait_time_seconds(WAIT_SECONDS).send().await;
-        let answer = answer.map_err(|error| DisplayErrorContext(&error).to_string())?;
+        let answer = answer.map_err(|error| aws::describe(&error))?;
         let letters = answer.messages.unwrap_or_default().into_iter();
         Ok(letters
             .filter_map(|message| {
@@ -49,7 +49,7 @@ impl DeadLetters {
         match delete.send().await {
             Ok(_) => true,
             Err(error) => {
-                tracing::warn!(error = %DisplayErrorContext(&error), "a dead letter stays in its queue");
+                tracing::warn!(error = aws::describe(&error), "a dead letter stays in its queue");
                 false
             }
         }
@@ -68,7 +68,7 @@ impl DeadLetters {
             let Ok(entries) = entries.collect::<Result<Vec<_>, _>>() else { continue };
             let change = self.client.change_message_visibility_batch().queue_url(&self.queue_url);
             if let Err(error) = change.set_entries(Some(entries)).send().await {
-                tracing::warn!(error = %DisplayErrorContext(&error), "dead letters are seen again only after their visibility timeout");
+                tracing::warn!(error = aws::describe(&error), "dead letters are seen again only after their visibility timeout");
             }
         }
     }

@@ -9,8 +9,7 @@ mod keyring;
 use std::time::Duration;
 
 use aws_sdk_secretsmanager::{
-    Client, error::DisplayErrorContext, operation::get_secret_value::GetSecretValueError,
-    operation::put_secret_value::PutSecretValueError,
+    Client, operation::get_secret_value::GetSecretValueError, operation::put_secret_value::PutSecretValueError,
 };
 use serde::Deserialize;
 use shared::{
@@ -97,7 +96,7 @@ pub enum RotationError {
 
 impl RotationError {
     fn of(error: &(dyn std::error::Error + 'static)) -> Self {
-        Self::Unavailable(DisplayErrorContext(error).to_string())
+        Self::Unavailable(aws::describe(error))
     }
 }
 

@@ -20,12 +20,12 @@ mod destination;
 mod event;
 
 use aws_config::SdkConfig;
-use aws_sdk_dynamodb::{Client, error::DisplayErrorContext, types::AttributeValue};
+use aws_sdk_dynamodb::{Client, types::AttributeValue};
 
 pub use delivery::{Bid, Claim, Delivery, FailureRecord, Finish, Lease, Outcome, Status};
 pub use event::Recorded;
 
-use crate::{event::EventKey, names::DestinationName};
+use crate::{aws, event::EventKey, names::DestinationName};
 
 /// Shards of an index partition. One partition takes 1,000 writes a second, and an index that cannot keep up holds back its table.
 pub const SHARDS: u8 = 8;
@@ -48,7 +48,7 @@ pub enum LedgerError {
 
 impl LedgerError {
     fn of(error: &(dyn std::error::Error + 'static)) -> Self {
-        Self::Unavailable(DisplayErrorContext(error).to_string())
+        Self::Unavailable(aws::describe(error))
     }
 
     /// A request that could not be built; every one that this code builds can.
