@@ -29,14 +29,16 @@ pub struct CallTimeouts {
 
 /// Connecting, in milliseconds.
 pub const CONNECT_TIMEOUT_MILLIS: u64 = 1000;
+/// Longest description of an error, in characters: some of AWS's messages repeat the whole request.
+pub const ERROR_CHARS_MAX: usize = 400;
 /// Tries of one AWS call, the first included.
 pub const CALL_ATTEMPTS_MAX: u32 = 3;
 
 impl CallTimeouts {
-    /// For a function that somebody waits for: together with the others it makes, a call stays within the senders' deadlines.
+    /// For a function that somebody waits for.
     pub const INTERACTIVE: Self = Self { attempt: Duration::from_millis(1500), operation: Duration::from_millis(2500) };
     /// For work that nobody waits for.
-    pub const BACKGROUND: Self = Self { attempt: Duration::from_secs(5), operation: Duration::from_secs(15) };
+    pub const BACKGROUND: Self = Self { attempt: Duration::from_secs(3), operation: Duration::from_secs(6) };
 }
 
 /// The configuration of all clients of the function `name`, which shows in the user agent of its calls.
@@ -68,7 +70,7 @@ pub fn describe(error: &dyn std::error::Error) -> String {
             words = format!("{words}: {cause}");
         }
     }
-    words
+    words.chars().take(ERROR_CHARS_MAX).collect()
 }
 
 #[cfg(test)]

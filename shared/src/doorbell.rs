@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     aws,
     event::EventKey,
-    names::{DestinationName, EventId, SourceName},
+    names::{DestinationName, EventId, SourceName, is_unprintable},
 };
 
 /// Most doorbells in one request: SQS takes ten (quotas of SendMessageBatch), and billing is by request.
@@ -129,7 +129,8 @@ impl Bell {
 
 /// SQS refuses control characters and empty attribute values.
 fn printable(reason: &str) -> String {
-    let text: String = reason.chars().map(|c| if c.is_control() { ' ' } else { c }).take(REASON_CHARS_MAX).collect();
+    let text: String =
+        reason.chars().map(|character| if is_unprintable(character) { ' ' } else { character }).take(REASON_CHARS_MAX).collect();
     if text.is_empty() { "unknown".to_owned() } else { text }
 }
 
@@ -161,7 +162,7 @@ mod tests {
 
     #[test]
     fn reasons_are_bounded_and_printable() {
-        assert_eq!(printable("a\nb\0"), "a b ");
+        assert_eq!(printable("a\nb\0\u{fffe}"), "a b  ");
         assert_eq!(printable(""), "unknown");
         assert_eq!(printable(&"é".repeat(REASON_CHARS_MAX + 1)).chars().count(), REASON_CHARS_MAX);
     }

@@ -23,7 +23,7 @@ pub enum NameError {
     /// A character that names do not have.
     #[error("may have lower-case letters, digits and hyphens only")]
     NotLowerCase,
-    /// A control character, which SQS would refuse and logs would show badly.
+    /// A control character or one that is none (U+FFFE, U+FFFF): SQS refuses them, and logs would show them badly.
     #[error("has a control character")]
     ControlCharacter,
 }
@@ -42,11 +42,16 @@ fn check_text(text: &str, bytes_max: usize) -> Result<(), NameError> {
         Err(NameError::Empty)
     } else if text.len() > bytes_max {
         Err(NameError::TooLong(bytes_max))
-    } else if text.chars().any(char::is_control) {
+    } else if text.chars().any(is_unprintable) {
         Err(NameError::ControlCharacter)
     } else {
         Ok(())
     }
+}
+
+/// Whether SQS takes this character in no message (SendMessage's reference lists those that it takes), or only as white space.
+pub(crate) fn is_unprintable(character: char) -> bool {
+    character.is_control() || matches!(character, '\u{fffe}' | '\u{ffff}')
 }
 
 macro_rules! name {
@@ -141,6 +146,9 @@ mod tests {
         assert_eq!(EventId::parse(&"a".repeat(EVENT_ID_BYTES_MAX + 1)), Err(NameError::TooLong(EVENT_ID_BYTES_MAX)));
         assert_eq!(EventId::parse("a\nb"), Err(NameError::ControlCharacter));
         assert_eq!(EventId::parse("a\0"), Err(NameError::ControlCharacter));
+        assert_eq!(EventId::parse("a\u{fffe}"), Err(NameError::ControlCharacter));
+        assert_eq!(EventId::parse("a\u{ffff}"), Err(NameError::ControlCharacter));
+        assert!(EventId::parse("a\u{fffd}\u{10ffff}").is_ok());
     }
 
     #[test]

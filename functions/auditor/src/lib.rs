@@ -2,11 +2,13 @@
 //! that nobody has claimed.
 //!
 //! It goes from its watermark to a moment ago, overlapping the last window, and moves the watermark only after its rings
-//! succeeded. A doorbell that it rings for nothing changes nothing: the ledger is the truth.
+//! succeeded. An hour later it looks at the same events once more, for owners that are long gone. Besides, it rings for
+//! retries that are long overdue, and for paused deliveries whose destination is no longer paused. A doorbell that it
+//! rings for nothing changes nothing: the ledger is the truth.
 
 mod account;
 
-use std::{path::Path, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use metrics::{counter, gauge};
 use shared::{
@@ -21,14 +23,19 @@ use shared::{
 
 pub use account::{Account, LEASE_OVERDUE_SECONDS, Standing};
 
-/// How far behind the clock the audit stays, in seconds: the index has caught up, and most deliveries are done.
-pub const AUDIT_DELAY_SECONDS: u64 = 30;
+/// How far behind the clock the audit stays, in seconds: the index has caught up, and a worker that is a little behind has not
+/// been rung for twice.
+pub const AUDIT_DELAY_SECONDS: u64 = 90;
 /// How much of the last window is looked at again, in seconds: for clocks that differ and an index that lagged.
 pub const OVERLAP_SECONDS: u64 = 60;
 /// How much is audited at once after a pause, in seconds; the watermark moves after each.
-pub const WINDOW_SECONDS_MAX: u64 = 600;
+pub const WINDOW_SECONDS_MAX: u64 = 120;
 /// How far back the first audit of a stack goes, in seconds.
-pub const FIRST_WINDOW_SECONDS: u64 = 24 * 60 * 60;
+pub const FIRST_WINDOW_SECONDS: u64 = 60 * 60;
+/// How long after the first look the second one comes, in seconds: by then every lease of the first has ended long ago.
+pub const SECOND_LOOK_SECONDS: u64 = 60 * 60;
+/// How long after it was due a retry counts as forgotten, and how often such are looked for, in seconds.
+pub const OVERDUE_SECONDS: u64 = 15 * 60;
 /// What is left at the end of an invocation that catches up, in seconds.
 pub const CLOSING_SECONDS: u64 = 10;
 
@@ -67,6 +74,7 @@ impl Auditor {
         let until = now().minus(Duration::from_secs(AUDIT_DELAY_SECONDS));
         let stop = deadline.minus(Duration::from_secs(CLOSING_SECONDS));
         let mut watermark = self.ledger.watermark().await?;
+        let before = watermark;
         let mut total = Account::default();
         loop {
             let from = watermark.unwrap_or_else(|| until.minus(Duration::from_secs(FIRST_WINDOW_SECONDS)));
@@ -75,6 +83,8 @@ impl Auditor {
                 break;
             }
             let account = self.account(from, to, now()).await?;
+            let earlier = Duration::from_secs(SECOND_LOOK_SECONDS);
+            self.account(from.minus(earlier), to.minus(earlier), now()).await?;
             self.ledger.advance_watermark(watermark, to).await?;
             total = total.plus(&account);
             watermark = Some(to);
@@ -83,6 +93,7 @@ impl Auditor {
                 break;
             }
         }
+        total.rung += self.ring_for_what_waits(before, until, now()).await?;
         self.publish(&total).await?;
         Ok(total)
     }
@@ -138,7 +149,7 @@ impl Auditor {
             return Ok(());
         }
         for Doorbell { source, event_id, destination, .. } in &forgotten {
-            tracing::warn!(%source, %event_id, %destination, "nobody has claimed this delivery: ringing again");
+            tracing::warn!(%source, %event_id, %destination, "nobody works on this delivery: ringing again");
         }
         if let Err(error) = self.bell.ring(&forgotten).await {
             counter!("Unaccounted").increment(forgotten.len() as u64);
@@ -146,6 +157,30 @@ impl Auditor {
         }
         account.rung += forgotten.len() as u64;
         Ok(())
+    }
+
+    /// Rings for retries whose own doorbell did not come, at every quarter of an hour that the audit passes, and for paused
+    /// deliveries as soon as their destination is no longer paused.
+    async fn ring_for_what_waits(&self, before: Option<Timestamp>, until: Timestamp, now: Timestamp) -> Result<u64, AuditError> {
+        let quarter = |moment: Timestamp| moment.seconds() / OVERDUE_SECONDS;
+        let mut waiting = Vec::new();
+        if before.is_none_or(|before| quarter(before) != quarter(until)) {
+            waiting = self.ledger.overdue(Status::Retrying, now.minus(Duration::from_secs(OVERDUE_SECONDS))).await?;
+        }
+        let mut paused = BTreeMap::new();
+        for doorbell in self.ledger.overdue(Status::Paused, now).await? {
+            let is_paused = match paused.get(&doorbell.destination) {
+                Some(known) => *known,
+                None => self.ledger.is_paused(&doorbell.destination).await?,
+            };
+            paused.insert(doorbell.destination.clone(), is_paused);
+            if !is_paused {
+                waiting.push(doorbell);
+            }
+        }
+        let mut account = Account::default();
+        self.ring(waiting, &mut account).await?;
+        Ok(account.rung)
     }
 
     async fn publish(&self, account: &Account) -> Result<(), AuditError> {

@@ -177,10 +177,10 @@ impl Redrive {
 
     async fn fate(&self, doorbell: &Doorbell, now: Timestamp) -> Result<Fate, LedgerError> {
         let key = doorbell.event_key();
-        if !self.ledger.has(&key, now).await? {
-            return Ok(Fate::Missing);
-        }
-        let replay = match self.ledger.delivery(&key, &doorbell.destination).await? {
+        let Some(received_at) = self.ledger.received_at(&key, now).await? else { return Ok(Fate::Missing) };
+        // What an expired event of the same id left behind is not this event's.
+        let delivery = self.ledger.delivery(&key, &doorbell.destination).await?.filter(|found| found.generation == received_at);
+        let replay = match delivery {
             Some(delivery) if delivery.status == Status::Done => return Ok(Fate::AlreadyDone),
             // One more than it has seen: rung twice, it is the same replay, and runs once.
             Some(delivery) if delivery.status == Status::Dead => delivery.replay.saturating_add(1),

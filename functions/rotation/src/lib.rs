@@ -124,7 +124,8 @@ impl Rotation {
             Step::SetSecret => {}
             Step::TestSecret => self.test(secret_id, token, now).await?,
             Step::FinishSecret => {
-                self.pending(secret_id, token).await?.ok_or_else(|| RotationError::NotCreated(token.clone()))?;
+                // Again, for what was put into the current version meanwhile.
+                self.test(secret_id, token, now).await?;
                 self.finish(secret_id, token, current_version).await?;
             }
         }

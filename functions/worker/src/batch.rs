@@ -24,6 +24,8 @@ pub(crate) enum Verdict {
 
 /// A record of a batch, whole enough to be answered for.
 struct Record {
+    /// Its place in the batch: SQS may deliver one message twice, even in one batch.
+    index: usize,
     message_id: String,
     receipt_handle: String,
     body: String,
@@ -34,7 +36,7 @@ pub(crate) async fn work(
     batch: SqsEvent,
     invocation: Invocation<'_>,
 ) -> Result<SqsBatchResponse, lambda_runtime::Error> {
-    let records = batch.records.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    let records = batch.records.into_iter().enumerate().map(read).collect::<Result<Vec<_>, _>>()?;
     let kept = stream::iter(records)
         .map(|record| async move { keep(worker, &record, invocation).await.then_some(record.message_id) })
         .buffer_unordered(RECORDS_CONCURRENT_MAX)
@@ -46,12 +48,12 @@ pub(crate) async fn work(
 
 /// A record without its id could be named in no answer, and an answer with an empty id means that all have failed: then it is
 /// better to say so.
-fn read(message: SqsMessage) -> Result<Record, lambda_runtime::Error> {
+fn read((index, message): (usize, SqsMessage)) -> Result<Record, lambda_runtime::Error> {
     let filled = |field: Option<String>| field.filter(|text| !text.is_empty());
     let (Some(message_id), Some(receipt_handle)) = (filled(message.message_id), filled(message.receipt_handle)) else {
         return Err("a record has no messageId or receiptHandle: this is not a batch of SQS".into());
     };
-    Ok(Record { message_id, receipt_handle, body: message.body.unwrap_or_default() })
+    Ok(Record { index, message_id, receipt_handle, body: message.body.unwrap_or_default() })
 }
 
 /// SQS reads `batchItemFailures`, and `itemIdentifier` in each; anything else would mean that all is well.
@@ -92,7 +94,7 @@ async fn handle(worker: &Worker, record: &Record, invocation: Invocation<'_>) ->
     let Ok(doorbell) = serde_json::from_str::<Doorbell>(&record.body) else {
         return put_aside(worker, &record.body, "this is no doorbell").await;
     };
-    let owner = format!("{}/{}", invocation.request_id, record.message_id);
+    let owner = format!("{}/{}/{}", invocation.request_id, record.message_id, record.index);
     match deliver(worker, &doorbell, &owner, invocation).await {
         Ok(verdict) => verdict,
         Err(error) => {
@@ -142,7 +144,7 @@ mod tests {
             let mut message = SqsMessage::default();
             message.message_id = id.map(str::to_owned);
             message.receipt_handle = Some("r".to_owned());
-            read(message).is_ok()
+            read((0, message)).is_ok()
         };
         assert!(message(Some("m")));
         assert!(!message(Some("")));
@@ -153,7 +155,7 @@ mod tests {
     fn the_sample_batch_is_one_of_doorbells() {
         let batch: SqsEvent = serde_json::from_str(include_str!("../../../events/lambda/worker-batch.json")).unwrap();
         assert!(!batch.records.is_empty());
-        for record in batch.records.into_iter().map(read) {
+        for record in batch.records.into_iter().enumerate().map(read) {
             serde_json::from_str::<Doorbell>(&record.unwrap().body).unwrap();
         }
     }

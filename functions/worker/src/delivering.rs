@@ -22,10 +22,11 @@ use crate::{
     handlers::{HANDLER_WRITES_MAX, Handler, OnRefused},
 };
 
-/// How often a doorbell of a paused destination asks whether the pause is over, in seconds.
-const PAUSED_SECONDS: u64 = 15 * 60;
-/// What is left for loading, claiming and finishing beside the destination's own timeout, in seconds.
-const CALLS_SECONDS: u64 = 10;
+/// What loading (6 s), claiming (6), the body (4), the keyring (6) and finishing (6) take at the most, beside the destination's
+/// own timeout, in seconds: what begins ends before Lambda stops us.
+const CALLS_SECONDS: u64 = 28;
+/// How long a doorbell for a destination that is not configured waits for the worker's own deployment, in seconds.
+const DEPLOYMENT_SECONDS: u64 = 15 * 60;
 /// Shortest hold, in milliseconds: a doorbell that is too early by a hair does not come back at once.
 const HOLD_MILLIS_MIN: u64 = 500;
 
@@ -45,7 +46,7 @@ pub(crate) async fn deliver(
     invocation: Invocation<'_>,
 ) -> Result<Verdict, LedgerError> {
     let Some(destination) = worker.gateway.destinations.get(&doorbell.destination) else {
-        return Ok(put_aside(worker, &doorbell.to_json(), "the destination is not configured").await);
+        return unconfigured(worker, doorbell, (invocation.now)()).await;
     };
     if !has_time(destination, invocation) {
         return Ok(Verdict::Keep);
@@ -62,8 +63,18 @@ pub(crate) async fn deliver(
             let soonest = (invocation.now)().plus(Duration::from_millis(HOLD_MILLIS_MIN));
             Ok(Verdict::KeepUntil(moment.max(soonest)))
         }
-        Claim::Paused => Ok(Verdict::KeepUntil((invocation.now)().plus(Duration::from_secs(PAUSED_SECONDS)))),
+        // A pause may last longer than SQS keeps a message: the auditor rings when it is over.
+        Claim::Paused => Ok(Verdict::Acknowledge),
     }
+}
+
+/// During a deployment the receiver may know a destination before this worker does.
+async fn unconfigured(worker: &Worker, doorbell: &Doorbell, now: Timestamp) -> Result<Verdict, LedgerError> {
+    let received_at = worker.ledger.received_at(&doorbell.event_key(), now).await?;
+    if received_at.is_some_and(|received_at| now.since(received_at) < Duration::from_secs(DEPLOYMENT_SECONDS)) {
+        return Ok(Verdict::Keep);
+    }
+    Ok(put_aside(worker, &doorbell.to_json(), "the destination is not configured").await)
 }
 
 /// Whether an attempt that begins now ends before Lambda stops us.
@@ -128,10 +139,10 @@ async fn attempt(
     observe(doorbell, event, &outcome, finish, number, started, now);
     Ok(match (finish, outcome) {
         // Somebody else has the delivery now, and maybe no doorbell of its own.
-        (Finish::Lost | Finish::Refused, _) => Verdict::Keep,
-        (Finish::Finished, Outcome::Done) => Verdict::Acknowledge,
+        (Finish::Lost | Finish::Refused | Finish::Contended | Finish::Invalid, _) => Verdict::Keep,
+        // Paused: the auditor rings when the pause is over.
+        (Finish::Finished, Outcome::Done | Outcome::Paused(_)) => Verdict::Acknowledge,
         (Finish::Finished, Outcome::Retry { at, .. } | Outcome::Throttled { at, .. }) => Verdict::KeepUntil(at),
-        (Finish::Finished, Outcome::Paused(_)) => Verdict::KeepUntil(now.plus(Duration::from_secs(PAUSED_SECONDS))),
         (Finish::Finished, Outcome::Dead(failure)) => put_aside(worker, &doorbell.to_json(), &failure.reason).await,
     })
 }
@@ -179,6 +190,8 @@ async fn run_handler(
         (Finish::Refused, OnRefused::Dead) => {
             Attempt::Failed(Failure::Conflict("a condition of the handler does not hold".to_owned()))
         }
+        (Finish::Contended, _) => Attempt::Failed(Failure::Transient("another transaction has the same items".to_owned())),
+        (Finish::Invalid, _) => Attempt::Failed(Failure::Permanent("DynamoDB does not take a write of the handler".to_owned())),
         (finish, _) => Attempt::Committed(finish),
     })
 }

@@ -60,7 +60,8 @@ impl Failure {
                 if throttles > destination.attempts_max().saturating_mul(THROTTLES_PER_ATTEMPT) {
                     return Outcome::Dead(record(format!("gave up after being throttled {throttles} times: {reason}")));
                 }
-                let wait = retry_after.unwrap_or(Duration::from_secs(THROTTLE_SECONDS_DEFAULT));
+                // "After nothing" would use up a delivery in seconds: it says as little as no header.
+                let wait = retry_after.filter(|wait| !wait.is_zero()).unwrap_or(Duration::from_secs(THROTTLE_SECONDS_DEFAULT));
                 let wait = wait.min(Duration::from_secs(BACKOFF_SECONDS_MAX));
                 Outcome::Throttled { at: now.plus(wait), failure: record(reason) }
             }
@@ -160,6 +161,8 @@ mod tests {
         let asked = |seconds| Failure::Throttled { retry_after: Some(Duration::from_secs(seconds)), reason: "429".into() };
         assert_eq!(waits(asked(7), &lease(1, 0), 0.0), Some(7));
         assert_eq!(waits(asked(u64::MAX), &lease(1, 0), 0.0), Some(BACKOFF_SECONDS_MAX));
+        assert_eq!(waits(asked(1), &lease(1, 0), 0.0), Some(1));
+        assert_eq!(waits(asked(0), &lease(1, 0), 0.0), Some(THROTTLE_SECONDS_DEFAULT));
         let unsaid = Failure::Throttled { retry_after: None, reason: "429".into() };
         assert_eq!(waits(unsaid, &lease(1, 0), 0.0), Some(THROTTLE_SECONDS_DEFAULT));
         assert_eq!(waits(asked(7), &lease(1, 3 * THROTTLES_PER_ATTEMPT - 1), 0.0), Some(7));

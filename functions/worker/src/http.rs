@@ -12,6 +12,8 @@ use crate::failure::{Failure, retry_after};
 
 /// Longest time to connect, in seconds; the destination's own timeout bounds the whole exchange.
 pub(crate) const CONNECT_SECONDS_MAX: u64 = 3;
+/// How long a connection is kept for the next delivery, in seconds: while a function is frozen the other side closes them.
+pub(crate) const IDLE_SECONDS_MAX: u64 = 15;
 /// How much of an answer is read, in bytes, so that the connection can be used again; the rest is dropped with it.
 pub(crate) const RESPONSE_BYTES_MAX: usize = 64 * 1024;
 
@@ -34,6 +36,7 @@ impl HttpSender {
             .retry(reqwest::retry::never())
             .no_proxy()
             .connect_timeout(Duration::from_secs(CONNECT_SECONDS_MAX))
+            .pool_idle_timeout(Duration::from_secs(IDLE_SECONDS_MAX))
             .user_agent(concat!("posthouse/", env!("CARGO_PKG_VERSION")))
             .build()?;
         Ok(Self { client })

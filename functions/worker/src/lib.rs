@@ -1,8 +1,8 @@
 //! The worker: SQS → claim → deliver → finish.
 //!
 //! Each doorbell is handled by itself: one that fails, panics or cannot be read leaves the others of its batch alone. Always
-//! holds: a doorbell is acknowledged only when its delivery is done, or dead with a copy of the doorbell in the dead-letter
-//! queue; whoever crashes leaves a doorbell that comes again.
+//! holds: a doorbell is acknowledged only when its delivery is done, or paused (then the auditor rings again), or when a copy of
+//! it is in the dead-letter queue; whoever crashes leaves a doorbell that comes again.
 
 mod batch;
 mod delivering;

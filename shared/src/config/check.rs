@@ -12,6 +12,7 @@ use super::{
     file::{DestinationEntry, File, Kind, RouteEntry, SourceEntry},
 };
 use crate::{
+    location::Location,
     names::{DestinationName, NameError, SourceName},
     signatures::{Scheme, preset::Preset},
     time::DAY_SECONDS,
@@ -98,11 +99,16 @@ fn check_source(
         Some(status) => Some(within(Some(status), 0, "status", 200..300)? as u16),
         None => None,
     };
+    let spec = entry.event.unwrap_or(event);
+    let places = [spec.id.as_ref(), spec.event_type.as_ref(), spec.occurred_at.as_ref().map(|spec| &spec.at)];
+    if places.into_iter().flatten().any(|place| matches!(place, Location::Signature(_))) {
+        return Err(Fault::new(name.span(), format!("source `{source}`: `event` cannot look into the signature")));
+    }
     Ok(Source {
         name: source,
         scheme,
         secret: named("secret", &secret, SourceName::parse)?.into(),
-        event: entry.event.unwrap_or(event),
+        event: spec,
         keep_headers: entry.keep_headers.unwrap_or(keep_headers).iter().map(|header| header.to_ascii_lowercase()).collect(),
         body_bytes_max: body_bytes_max as usize,
         dedupe: Duration::from_secs(dedupe_days * DAY_SECONDS),
@@ -171,6 +177,9 @@ fn check_destination(name: &Spanned<String>, entry: DestinationEntry, text: &str
 fn check_url(url: &Spanned<String>, allow_plaintext: bool) -> Result<(), Fault> {
     let fault = |message: &str| Fault::new(url.span(), format!("`url` {message}"));
     let parsed: Uri = url.get_ref().parse().map_err(|error| fault(&format!("cannot be read: {error}")))?;
+    if parsed.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        return Err(fault("has a user name or password in it: secrets are not for this file"));
+    }
     match parsed.scheme_str() {
         _ if parsed.host().is_none_or(str::is_empty) => Err(fault("has no host; write it like https://example.com/webhooks")),
         Some("https") => Ok(()),
@@ -215,6 +224,12 @@ fn add_route(
     }
     let types = match entry.types {
         None => vec![Pattern::Prefix(String::new())],
+        Some(types) if types.is_empty() => {
+            return Err(Fault::new(
+                entry.source.span(),
+                "`types` is empty, so the route takes nothing; leave it out to take all",
+            ));
+        }
         Some(types) => types
             .iter()
             .map(|text| Pattern::parse(text.get_ref()).map_err(|message| Fault::new(text.span(), message)))

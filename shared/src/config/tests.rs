@@ -137,6 +137,7 @@ fn a_url_is_https_unless_plaintext_is_meant() {
     assert!(spoiled(url, "url = \"http://example.com/\"").contains("allow_plaintext"));
     assert!(spoiled(url, "url = \"example.com\"").contains("`url`"));
     assert!(spoiled(url, "url = \"https:///x\"").contains("`url`"));
+    assert!(spoiled(url, "url = \"https://user:hush@example.com/\"").contains("secrets are not for this file"));
     let meant = GOOD.replacen(url, "url = \"http://127.0.0.1:1/\"\nallow_plaintext = true", 1);
     assert!(Gateway::parse(&meant, "gateway.toml").is_ok());
 }
@@ -155,6 +156,13 @@ fn a_handler_that_the_worker_lacks_is_named_with_its_line() {
     assert!(gateway.check_handlers(&["customers"], "gateway.toml").is_ok());
     let message = gateway.check_handlers(&["orders"], "gateway.toml").unwrap_err().to_string();
     assert!(message.starts_with("gateway.toml:19:1: there is no handler `customers`"), "{message}");
+}
+
+#[test]
+fn what_could_only_be_a_mistake_is_refused() {
+    assert!(spoiled("types = [\"push\", \"pull_request*\"]", "types = []").contains("takes nothing"));
+    let event = "secret = \"github\"\nevent = { id = \"signature:t\" }";
+    assert!(spoiled("secret = \"github\"", event).contains("cannot look into the signature"));
 }
 
 #[test]

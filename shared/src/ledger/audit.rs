@@ -9,7 +9,7 @@ use aws_sdk_dynamodb::{
 
 use super::{
     Ledger, LedgerError, SHARDS, Status,
-    attributes::{Item, millis, read_millis, read_string, read_strings, string},
+    attributes::{Item, millis, read_millis, read_number, read_string, read_strings, string},
     delivery_key,
 };
 use crate::{
@@ -21,6 +21,8 @@ use crate::{
 
 /// Most keys in one BatchGetItem (DynamoDB's quota).
 pub const BATCH_GET_KEYS_MAX: usize = 100;
+/// Most deliveries of one shard that are looked up as overdue at once; the others' turn comes with the next audit.
+pub const ATTENTION_ITEMS_MAX: i32 = 1000;
 /// How often what DynamoDB left unprocessed is asked for again.
 const UNPROCESSED_TRIES_MAX: u32 = 8;
 
@@ -81,6 +83,13 @@ impl Ledger {
     pub async fn attention(&self, status: Status) -> Result<u64, LedgerError> {
         let shards = (0..SHARDS).map(|shard| self.attention_of_shard(status, shard));
         Ok(futures::future::try_join_all(shards).await?.into_iter().sum())
+    }
+
+    /// Doorbells for deliveries of this status whose moment in the index `attention` came before `until`: for a retry when it
+    /// was due, for others since when they stand so. At most [`ATTENTION_ITEMS_MAX`] of each shard, the oldest first.
+    pub async fn overdue(&self, status: Status, until: Timestamp) -> Result<Vec<Doorbell>, LedgerError> {
+        let shards = (0..SHARDS).map(|shard| self.overdue_of_shard(status, shard, until));
+        Ok(futures::future::try_join_all(shards).await?.into_iter().flatten().collect())
     }
 
     /// Until when everything is accounted for; `None` before the first audit.
@@ -146,6 +155,18 @@ impl Ledger {
         Ok(count)
     }
 
+    async fn overdue_of_shard(&self, status: Status, shard: u8, until: Timestamp) -> Result<Vec<Doorbell>, LedgerError> {
+        let query = self.client.query().table_name(&self.table).index_name("attention").limit(ATTENTION_ITEMS_MAX);
+        let answer = query
+            .key_condition_expression("attention_pk = :shard AND attention_sk < :until")
+            .expression_attribute_values(":shard", string(format!("{}#{shard}", status.as_str())))
+            .expression_attribute_values(":until", string(format!("{:013}", until.millis())))
+            .send()
+            .await
+            .map_err(|error| LedgerError::of(&error))?;
+        Ok(answer.items().iter().filter_map(read_doorbell).collect())
+    }
+
     async fn batch_get(&self, keys: Vec<Item>) -> Result<Vec<Item>, LedgerError> {
         let mut found = Vec::new();
         let mut keys = keys;
@@ -189,10 +210,21 @@ fn read_indexed(source: &SourceName, item: &Item) -> Result<IndexedEvent, Ledger
     })
 }
 
-fn read_progress(item: &Item) -> Option<(EventKey, DestinationName, Progress)> {
+/// The doorbell that brings a delivery on: for the run that it is in.
+fn read_doorbell(item: &Item) -> Option<Doorbell> {
+    let (key, destination) = read_delivery_key(item)?;
+    let replay = u32::try_from(read_number(item, "replay").unwrap_or_default()).ok()?;
+    Some(Doorbell { replay, ..Doorbell::first(&key, &destination) })
+}
+
+fn read_delivery_key(item: &Item) -> Option<(EventKey, DestinationName)> {
     let (source, event_id) = read_string(item, "pk")?.split_once('#')?;
     let key = EventKey { source: SourceName::parse(source).ok()?, event_id: EventId::parse(event_id).ok()? };
-    let destination = DestinationName::parse(read_string(item, "sk")?.strip_prefix("delivery#")?).ok()?;
+    Some((key, DestinationName::parse(read_string(item, "sk")?.strip_prefix("delivery#")?).ok()?))
+}
+
+fn read_progress(item: &Item) -> Option<(EventKey, DestinationName, Progress)> {
+    let (key, destination) = read_delivery_key(item)?;
     let progress = Progress {
         status: read_string(item, "status").and_then(Status::parse),
         generation: read_millis(item, "generation")?,

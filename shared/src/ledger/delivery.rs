@@ -153,6 +153,10 @@ pub enum Finish {
     Lost,
     /// A write of a handler found what it must not find; nothing was written, the lease is still held. [`Ledger::commit`] only.
     Refused,
+    /// Another transaction has the same items just now; nothing was written, the lease is still held. [`Ledger::commit`] only.
+    Contended,
+    /// A write of a handler is not one that DynamoDB takes; nothing was written, the lease is still held. [`Ledger::commit`] only.
+    Invalid,
 }
 
 impl Ledger {
@@ -216,13 +220,15 @@ impl Ledger {
             Ok(_) => Ok(Finish::Finished),
             Err(TransactWriteItemsError::TransactionCanceledException(canceled)) => {
                 let failed = |reason: &CancellationReason| reason.code() == Some("ConditionalCheckFailed");
-                match canceled.cancellation_reasons().split_first() {
+                let reasons = canceled.cancellation_reasons();
+                match reasons.split_first() {
                     Some((ours, _)) if failed(ours) => {
                         Ok(refused_finish(ours.item().unwrap_or(&Item::new()), lease, Status::Done))
                     }
                     Some((_, theirs)) if theirs.iter().any(failed) => Ok(Finish::Refused),
+                    _ if reasons.iter().any(|reason| reason.code() == Some("ValidationError")) => Ok(Finish::Invalid),
                     // Another transaction on the same items, or throttling: it may work the next time.
-                    _ => Err(LedgerError::of(&canceled)),
+                    _ => Ok(Finish::Contended),
                 }
             }
             Err(error) => Err(LedgerError::of(&error)),
@@ -280,7 +286,12 @@ impl Ledger {
             generation: bid.event.received_at,
             attempts: 1,
             throttles: 0,
-            replay: bid.doorbell.replay,
+            // A doorbell of an earlier run may be what finds the pause over: what has been seen stays seen.
+            replay: if found.generation == bid.event.received_at {
+                bid.doorbell.replay.max(found.replay)
+            } else {
+                bid.doorbell.replay
+            },
             owner: bid.owner.to_owned(),
             lease_until: Some(bid.lease_until),
             next_at: None,
@@ -409,7 +420,8 @@ impl Change {
             values.insert(":reason".to_owned(), string(reason));
             let shard = super::event::shard(&lease.key.event_id);
             values.insert(":attention_pk".to_owned(), string(format!("{}#{shard}", status.as_str())));
-            values.insert(":attention_sk".to_owned(), string(format!("{:013}#{}", now.millis(), lease.key)));
+            // Sorted by when somebody should look: a retry when it is due, everything else since it stands so.
+            values.insert(":attention_sk".to_owned(), string(format!("{:013}#{}", next_at.unwrap_or(now).millis(), lease.key)));
         } else {
             set += ", done_at = :now";
             values.insert(":now".to_owned(), millis(now));

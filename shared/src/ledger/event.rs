@@ -61,12 +61,14 @@ impl Ledger {
         Ok((now.seconds() < event.expires_at.seconds()).then_some((event, body)))
     }
 
-    /// Whether the event of this key is there and has not expired at `now`. A strongly consistent read.
-    pub async fn has(&self, key: &EventKey, now: Timestamp) -> Result<bool, LedgerError> {
-        let get = self.client.get_item().table_name(&self.table).consistent_read(true).projection_expression("expires_at");
+    /// When the event of this key was received, if it is there and has not expired at `now`. A strongly consistent read.
+    pub async fn received_at(&self, key: &EventKey, now: Timestamp) -> Result<Option<Timestamp>, LedgerError> {
+        let get =
+            self.client.get_item().table_name(&self.table).consistent_read(true).projection_expression("expires_at, received_at");
         let answer = get.key("pk", string(key.to_string())).key("sk", string("event")).send().await;
         let item = answer.map_err(|error| LedgerError::of(&error))?.item;
-        Ok(item.and_then(|item| read_number(&item, "expires_at")).is_some_and(|expires_at| now.seconds() < expires_at))
+        let item = item.filter(|item| read_number(item, "expires_at").is_some_and(|expires_at| now.seconds() < expires_at));
+        Ok(item.and_then(|item| read_millis(&item, "received_at")))
     }
 
     async fn compare(&self, event: &Event, body: &StoredBody, first: &Item) -> Result<Recorded, LedgerError> {

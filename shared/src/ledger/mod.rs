@@ -11,7 +11,8 @@
 //! | destination state | `destination#{name}` | `state` |
 //! | watermark | `audit` | `watermark` |
 //!
-//! TTL removes expired items late, sometimes by days, so every condition also compares the expiry itself.
+//! TTL removes expired items late, sometimes by days. So recording compares the expiry itself, and a claim compares which event
+//! the delivery is of.
 
 mod attributes;
 pub mod audit;

@@ -145,9 +145,12 @@ impl Scheme {
         if !self.signed.uses_timestamp() && self.timestamp.is_some() {
             return Err("the scheme has a `timestamp` that `signed` does not cover: anybody could change it".into());
         }
-        let reads_list = matches!(self.timestamp.as_ref().map(|spec| &spec.at), Some(Location::Signature(_)));
-        if reads_list && self.signature.list.is_none() {
-            return Err("the timestamp stands in the signature's list, but `signature.list` is not there".into());
+        if matches!(self.signature.at, Location::Signature(_)) {
+            return Err("`signature.at` must be a place in the request, as `header:x-signature`".into());
+        }
+        let mut places = self.signed.places().chain(self.timestamp.as_ref().map(|spec| &spec.at));
+        if self.signature.list.is_none() && places.any(|place| matches!(place, Location::Signature(_))) {
+            return Err("something stands in the signature's list, but `signature.list` is not there".into());
         }
         if let Some(spec) = &self.timestamp
             && !(1..=TOLERANCE_SECONDS_MAX).contains(&spec.tolerance_seconds)
@@ -456,6 +459,7 @@ mod tests {
         };
         assert!(timestamp("{body}", "header:t", 300).contains("anybody could change it"));
         assert!(timestamp("{timestamp}{body}", "signature:t", 300).contains("`signature.list`"));
+        assert!(with("signed = \"{signature:n}{body}\"").contains("`signature.list`"));
         assert!(timestamp("{timestamp}{body}", "header:t", 0).contains("from 1 to"));
         assert!(timestamp("{timestamp}{body}", "header:t", TOLERANCE_SECONDS_MAX + 1).contains("from 1 to"));
     }

@@ -24,6 +24,13 @@ impl Template {
         &self.parts
     }
 
+    pub(super) fn places(&self) -> impl Iterator<Item = &Location> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::At(place) => Some(place),
+            _ => None,
+        })
+    }
+
     pub(super) fn uses_timestamp(&self) -> bool {
         self.parts.contains(&Part::Timestamp)
     }

@@ -1,10 +1,11 @@
 //! How the worker delivers when things go wrong: one record alone, a destination in trouble, doorbells that are none.
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use futures::future::join_all;
 use serde_json::{Value, json};
 use tests::stack::{Sample, Stack, eventually, unique, when};
 
-use crate::{SOON, accept::the_only_delivery, journey};
+use crate::{AUDITED, SOON, accept::the_only_delivery, journey};
 
 #[test]
 fn a_delivery_is_tried_again_after_an_error_and_after_a_reset() {
@@ -124,6 +125,51 @@ fn a_poisoned_doorbell_that_cannot_be_put_aside_is_not_acknowledged() {
         let answer = stack.invoke("worker", &batch(stack, &[format!("not JSON {mark}")])).await;
         assert_eq!(answer, json!({"batchItemFailures": [{"itemIdentifier": "message-0"}]}));
         stack.wire.mend(&fault).await;
+    });
+}
+
+#[test]
+fn a_destination_that_refuses_our_credentials_pauses_and_goes_on_when_a_person_says_so() {
+    journey(async |stack| {
+        let sample = stack.sample("fragile");
+        stack.destination.script("fragile", &sample.id, json!({"status": 401})).await;
+        stack.accept(&sample).await;
+        let paused = stack.reaches(&sample, "fragile", "paused", SOON).await;
+        assert_eq!(paused.attempts, 0, "no attempt is spent: {paused:?}");
+        stack.silent(&sample.id).await;
+
+        stack.destination.heal("fragile", &sample.id).await;
+        let state = stack.dynamodb.delete_item().table_name(stack.output("LedgerTableName"));
+        let state = state.key("pk", AttributeValue::S("destination#fragile".to_owned()));
+        state.key("sk", AttributeValue::S("state".to_owned())).send().await.unwrap();
+        stack.reaches(&sample, "fragile", "done", AUDITED).await;
+        let statuses: Vec<u16> =
+            stack.destination.journal("fragile", &sample.id).await.iter().map(|entry| entry.answer.status).collect();
+        assert_eq!(statuses, [401, 200]);
+    });
+}
+
+#[test]
+fn orders_of_one_customer_at_the_same_instant_are_all_done() {
+    journey(async |stack| {
+        let customer = fastrand::u32(..);
+        let order = |second: u32| {
+            let updated_at = format!("2026-11-22T06:24:{second:02}Z");
+            let mut order = stack.sample("shopify");
+            // The journals are searched by the event's id.
+            let body = json!({"id": order.id, "customer": {"id": customer, "email": "a@example.com", "updated_at": updated_at}});
+            order.body = body.to_string().into_bytes();
+            order
+        };
+        let orders: Vec<Sample> = (0..8).map(order).collect();
+        join_all(orders.iter().map(|order| stack.accept(order))).await;
+        for order in &orders {
+            stack.reaches(order, "customers", "done", AUDITED).await;
+        }
+        let key = AttributeValue::S(format!("shopify#{customer}"));
+        let found = stack.dynamodb.get_item().table_name(stack.output("CustomersTableName")).key("pk", key).send().await;
+        let version = found.unwrap().item.unwrap()["version"].as_n().unwrap().clone();
+        assert_eq!(version, "1795328647000", "the newest version stays, whatever order they came in");
     });
 }
 

@@ -92,8 +92,9 @@ fn an_expired_event_that_ttl_has_not_removed_is_no_duplicate() {
         let book = Book::open(stack).await;
         let expiry = book.event.expires_at;
         assert_eq!(book.record(b"body", expiry.minus(Duration::from_secs(1))).await, book.seen());
-        assert!(book.ledger.has(&book.event.key, expiry.minus(Duration::from_secs(1))).await.unwrap());
-        assert!(!book.ledger.has(&book.event.key, expiry).await.unwrap());
+        let received_at = async |now| book.ledger.received_at(&book.event.key, now).await.unwrap();
+        assert_eq!(received_at(expiry.minus(Duration::from_secs(1))).await, Some(book.now));
+        assert_eq!(received_at(expiry).await, None);
         assert_eq!(book.record(b"another body", expiry).await, Recorded::New);
     });
 }
@@ -152,6 +153,50 @@ fn a_replay_runs_once() {
         assert_eq!(book.claim("fourth", 1, book.now).await, Claim::AlreadyDone);
         assert_eq!(book.claim("fifth", 0, book.now).await, Claim::AlreadyDone);
         book.acquire("sixth", 2, book.now).await;
+    });
+}
+
+#[test]
+fn a_replay_that_has_been_seen_stays_seen() {
+    journey(async |stack| {
+        let book = Book::open(stack).await;
+        let lease = book.acquire("first", 0, book.now).await;
+        book.finish(lease, &dead()).await;
+        let lease = book.acquire("second", 1, book.now).await;
+        let refused = FailureRecord { class: "auth", reason: "401".to_owned() };
+        assert_eq!(book.finish(lease, &Outcome::Paused(refused)).await, Finish::Finished);
+        assert_eq!(book.claim("third", 0, book.now).await, Claim::Paused);
+
+        // The pause is over, and a doorbell of the first run comes before that of the second.
+        let doorbell = Doorbell::first(&book.event.key, &book.event.destinations[0]);
+        let lease_until = book.now.plus(LEASE);
+        let bid =
+            Bid { doorbell: &doorbell, event: &book.event, owner: "fourth", now: book.now, lease_until, pause_is_over: true };
+        let Claim::Acquired(lease) = book.ledger.claim(&bid).await.unwrap() else { panic!("not acquired") };
+        assert_eq!(book.finish(lease, &Outcome::Done).await, Finish::Finished);
+        assert_eq!(book.claim("fifth", 1, book.now).await, Claim::AlreadyDone);
+    });
+}
+
+#[test]
+fn a_retry_is_overdue_once_it_was_due_and_names_its_run() {
+    journey(async |stack| {
+        let book = Book::open(stack).await;
+        let lease = book.acquire("first", 0, book.now).await;
+        let due = book.now.plus(Duration::from_secs(7));
+        let failure = FailureRecord { class: "transient", reason: "503".to_owned() };
+        book.finish(lease, &Outcome::Retry { at: due, failure }).await;
+        let overdue = async |now| {
+            let all = book.ledger.overdue(Status::Retrying, now).await.unwrap();
+            all.into_iter().filter(|doorbell| doorbell.event_id == book.event.key.event_id).collect::<Vec<_>>()
+        };
+        assert_eq!(overdue(due).await, []);
+        assert_eq!(
+            overdue(due.plus(Duration::from_millis(1))).await,
+            [Doorbell::first(&book.event.key, &book.event.destinations[0])]
+        );
+        book.acquire("second", 0, due).await;
+        assert_eq!(overdue(due.plus(Duration::from_millis(1))).await, []);
     });
 }
 
