@@ -75,7 +75,8 @@ clean: down ## remove what was built and installed here
 	rm -rf target .venv .venv-sam .tools .local
 
 .venv/installed: infra/local/requirements.txt
-	@command -v $(PYTHON) >/dev/null || { echo "python3 is not installed: the local stack needs Python 3.11 or newer, with venv" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo "the local stack needs Python 3.11 or newer with its venv module; name another one with make PYTHON=..." >&2; exit 1; }
 	@command -v $(CARGO) >/dev/null || { echo "cargo is not installed: get Rust from https://rustup.rs" >&2; exit 1; }
 	@echo "installing the local AWS into .venv"
 	@$(PYTHON) -m venv .venv && .venv/bin/pip install --quiet --disable-pip-version-check --requirement $<

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use aws_config::SdkConfig;
-use aws_sdk_sqs::{Client, types::ChangeMessageVisibilityBatchRequestEntry};
+use aws_sdk_sqs::{
+    Client,
+    types::{ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry},
+};
 use shared::{aws, doorbell::HOLD_SECONDS_MAX};
 
 /// Most messages in one request (quota of ReceiveMessage and of the batch calls).
@@ -43,14 +46,16 @@ impl DeadLetters {
             .collect())
     }
 
-    /// Takes a letter out for good. If that fails it comes again, and is then found done or rung for the same replay.
-    pub(crate) async fn remove(&self, letter: &DeadLetter) -> bool {
-        let delete = self.client.delete_message().queue_url(&self.queue_url).receipt_handle(&letter.receipt_handle);
-        match delete.send().await {
-            Ok(_) => true,
-            Err(error) => {
-                tracing::warn!(error = aws::describe(&error), "a dead letter stays in its queue");
-                false
+    /// Takes letters out for good. Those for which that fails come again.
+    pub(crate) async fn remove(&self, letters: &[DeadLetter]) {
+        for batch in letters.chunks(BATCH_MAX) {
+            let entries = batch.iter().enumerate().map(|(index, letter)| {
+                DeleteMessageBatchRequestEntry::builder().id(index.to_string()).receipt_handle(&letter.receipt_handle).build()
+            });
+            let Ok(entries) = entries.collect::<Result<Vec<_>, _>>() else { continue };
+            let delete = self.client.delete_message_batch().queue_url(&self.queue_url).set_entries(Some(entries));
+            if let Err(error) = delete.send().await {
+                tracing::warn!(error = aws::describe(&error), "dead letters stay in their queue");
             }
         }
     }

@@ -9,10 +9,11 @@ mod request;
 
 use std::time::Duration;
 
+use futures::future::join_all;
 use serde::Serialize;
 use shared::{
     aws::{self, CallTimeouts},
-    doorbell::{Bell, Doorbell, RingError},
+    doorbell::{Bell, Doorbell},
     environment::required,
     ledger::{Ledger, LedgerError, Status},
     time::Timestamp,
@@ -67,11 +68,30 @@ pub enum RedriveError {
     Queue(String),
 }
 
-/// What becomes of one dead letter.
-enum Fate {
-    Redrive(Doorbell),
-    AlreadyDone,
+/// What a look at a dead letter says.
+enum Judgement {
+    /// It names no delivery.
+    Unreadable,
+    /// The plan does not mean it.
+    NotMeant,
+    /// Its event is no longer in the ledger.
     Missing,
+    /// It could not be looked up.
+    Failed,
+    /// Its delivery is done after all.
+    AlreadyDone,
+    /// This doorbell brings its delivery on.
+    Redrive(Doorbell),
+}
+
+/// One redrive under way.
+struct Run<'a> {
+    redrive: &'a Redrive,
+    plan: &'a Plan,
+    report: Report,
+    pace: Interval,
+    /// What was looked at and stays.
+    put_back: Vec<DeadLetter>,
 }
 
 impl Redrive {
@@ -87,123 +107,122 @@ impl Redrive {
 
     /// Follows a plan until the dead-letter queue is through, the limit is reached, or the time is up.
     pub async fn run(&self, plan: &Plan, deadline: Timestamp, now: fn() -> Timestamp) -> Result<Report, RedriveError> {
-        let until = deadline.minus(Duration::from_secs(CLOSING_SECONDS));
-        let mut report = Report { dry_run: plan.dry_run, ..Report::default() };
         let mut pace = interval(Duration::from_secs(1) / plan.per_second);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut put_back = Vec::new();
-        let outcome = self.go_through(plan, until, now, &mut report, &mut pace, &mut put_back).await;
+        let report = Report { dry_run: plan.dry_run, ..Report::default() };
+        let mut run = Run { redrive: self, plan, report, pace, put_back: Vec::new() };
+        let outcome = run.go_through(deadline.minus(Duration::from_secs(CLOSING_SECONDS)), now).await;
         // Whatever happened: what stays is to be seen again at once, not when its visibility timeout ends.
-        self.dead_letters.put_back(&put_back).await;
-        tracing::info!(?report, "redrive ended");
-        outcome.map(|()| report)
+        self.dead_letters.put_back(&run.put_back).await;
+        tracing::info!(report = ?run.report, "redrive ended");
+        outcome.map(|()| run.report)
     }
 
-    async fn go_through(
-        &self,
-        plan: &Plan,
-        until: Timestamp,
-        now: fn() -> Timestamp,
-        report: &mut Report,
-        pace: &mut Interval,
-        put_back: &mut Vec<DeadLetter>,
-    ) -> Result<(), RedriveError> {
-        while now() < until {
-            let letters = self.dead_letters.receive(until.since(now())).await.map_err(RedriveError::Queue)?;
-            if letters.is_empty() {
-                report.complete = true;
-                return Ok(());
-            }
-            for letter in letters {
-                // Read before the letter is spent on.
-                let in_plan = report.redriven < plan.limit && now() < until;
-                report.scanned += 1;
-                if report.scanned.is_multiple_of(PROGRESS_EVERY) {
-                    tracing::info!(?report, "redriving");
-                }
-                if !in_plan || !self.handle(plan, &letter, report, pace, now).await {
-                    put_back.push(letter);
-                }
-            }
-            if report.redriven >= plan.limit {
-                return Ok(());
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether the letter has left the dead-letter queue.
-    async fn handle(
-        &self,
-        plan: &Plan,
-        letter: &DeadLetter,
-        report: &mut Report,
-        pace: &mut Interval,
-        now: fn() -> Timestamp,
-    ) -> bool {
-        let Ok(doorbell) = serde_json::from_str::<Doorbell>(&letter.body) else {
-            report.unreadable += 1;
-            return false;
-        };
+    async fn judge(&self, letter: &DeadLetter, plan: &Plan, now: Timestamp) -> Judgement {
+        let Ok(doorbell) = serde_json::from_str::<Doorbell>(&letter.body) else { return Judgement::Unreadable };
         if !plan.filter.means(&doorbell) {
-            return false;
+            return Judgement::NotMeant;
         }
-        report.matched += 1;
-        let done = match self.fate(&doorbell, now()).await {
-            Ok(Fate::Missing) => {
-                report.missing += 1;
-                return false;
-            }
-            Ok(Fate::AlreadyDone) => {
-                report.already_done += 1;
-                plan.dry_run || self.dead_letters.remove(letter).await
-            }
-            Ok(Fate::Redrive(_)) if plan.dry_run => {
-                report.redriven += 1;
-                return false;
-            }
-            Ok(Fate::Redrive(again)) => {
-                pace.tick().await;
-                self.send_on(&again, letter, report).await
-            }
-            Err(error) => {
-                report.failed += 1;
-                tracing::error!(source = %doorbell.source, event_id = %doorbell.event_id, %error, "not redriven");
-                return false;
-            }
-        };
-        done && !plan.dry_run
+        self.look_up(&doorbell, now).await.unwrap_or_else(|error| {
+            let Doorbell { source, event_id, destination, .. } = &doorbell;
+            tracing::error!(%source, %event_id, %destination, %error, "not redriven");
+            Judgement::Failed
+        })
     }
 
-    async fn fate(&self, doorbell: &Doorbell, now: Timestamp) -> Result<Fate, LedgerError> {
+    async fn look_up(&self, doorbell: &Doorbell, now: Timestamp) -> Result<Judgement, LedgerError> {
         let key = doorbell.event_key();
-        let Some(received_at) = self.ledger.received_at(&key, now).await? else { return Ok(Fate::Missing) };
+        let Some(received_at) = self.ledger.received_at(&key, now).await? else { return Ok(Judgement::Missing) };
         // What an expired event of the same id left behind is not this event's.
         let delivery = self.ledger.delivery(&key, &doorbell.destination).await?.filter(|found| found.generation == received_at);
         let replay = match delivery {
-            Some(delivery) if delivery.status == Status::Done => return Ok(Fate::AlreadyDone),
+            Some(delivery) if delivery.status == Status::Done => return Ok(Judgement::AlreadyDone),
             // One more than it has seen: rung twice, it is the same replay, and runs once.
             Some(delivery) if delivery.status == Status::Dead => delivery.replay.saturating_add(1),
             Some(delivery) => delivery.replay,
             None => 0,
         };
-        Ok(Fate::Redrive(Doorbell { replay, ..doorbell.clone() }))
+        Ok(Judgement::Redrive(Doorbell { replay, ..doorbell.clone() }))
+    }
+}
+
+impl Run<'_> {
+    async fn go_through(&mut self, until: Timestamp, now: fn() -> Timestamp) -> Result<(), RedriveError> {
+        while now() < until && self.report.redriven < self.plan.limit {
+            let letters = self.redrive.dead_letters.receive(until.since(now())).await.map_err(RedriveError::Queue)?;
+            if letters.is_empty() {
+                self.report.complete = true;
+                return Ok(());
+            }
+            let at = now();
+            let judgements = join_all(letters.iter().map(|letter| self.redrive.judge(letter, self.plan, at))).await;
+            self.act(letters.into_iter().zip(judgements).collect()).await;
+        }
+        Ok(())
     }
 
-    async fn send_on(&self, again: &Doorbell, letter: &DeadLetter, report: &mut Report) -> bool {
-        let Doorbell { source, event_id, destination, replay } = again;
-        let rung: Result<(), RingError> = self.doorbells.ring(std::slice::from_ref(again)).await;
-        match rung {
-            Ok(()) => {
-                report.redriven += 1;
-                tracing::info!(%source, %event_id, %destination, replay, "redriven");
-                self.dead_letters.remove(letter).await
-            }
-            Err(error) => {
-                report.failed += 1;
-                tracing::error!(%source, %event_id, %destination, %error, "not redriven");
-                false
+    /// Counts a batch, sends on what is to be sent on, and takes out what no longer belongs there.
+    async fn act(&mut self, judged: Vec<(DeadLetter, Judgement)>) {
+        let mut to_remove = Vec::new();
+        let mut to_ring = Vec::new();
+        for (letter, judgement) in judged {
+            self.count(&judgement);
+            let room = self.report.redriven + (to_ring.len() as u64) < self.plan.limit;
+            match judgement {
+                Judgement::AlreadyDone if !self.plan.dry_run => to_remove.push(letter),
+                Judgement::Redrive(doorbell) if room => to_ring.push((letter, doorbell)),
+                _ => self.put_back.push(letter),
             }
         }
+        if self.plan.dry_run {
+            self.report.redriven += to_ring.len() as u64;
+            self.put_back.extend(to_ring.into_iter().map(|(letter, _)| letter));
+        } else {
+            to_remove.extend(self.ring(to_ring).await);
+        }
+        // What cannot be taken out comes again, and is then found done or rung for the same replay.
+        self.redrive.dead_letters.remove(&to_remove).await;
+    }
+
+    fn count(&mut self, judgement: &Judgement) {
+        let report = &mut self.report;
+        report.scanned += 1;
+        match judgement {
+            Judgement::Unreadable => report.unreadable += 1,
+            Judgement::NotMeant => return,
+            Judgement::Missing => report.missing += 1,
+            Judgement::Failed => report.failed += 1,
+            Judgement::AlreadyDone => report.already_done += 1,
+            Judgement::Redrive(_) => {}
+        }
+        if !matches!(judgement, Judgement::Unreadable) {
+            report.matched += 1;
+        }
+        if report.scanned.is_multiple_of(PROGRESS_EVERY) {
+            tracing::info!(?report, "redriving");
+        }
+    }
+
+    /// Rings at the plan's pace; gives back the letters that may leave the dead-letter queue.
+    async fn ring(&mut self, to_ring: Vec<(DeadLetter, Doorbell)>) -> Vec<DeadLetter> {
+        for _ in &to_ring {
+            self.pace.tick().await;
+        }
+        let (letters, doorbells): (Vec<DeadLetter>, Vec<Doorbell>) = to_ring.into_iter().unzip();
+        if doorbells.is_empty() {
+            return letters;
+        }
+        if let Err(error) = self.redrive.doorbells.ring(&doorbells).await {
+            // Some may have been rung: they stay all the same, and ring for the same replay the next time.
+            self.report.failed += doorbells.len() as u64;
+            tracing::error!(%error, "not redriven");
+            self.put_back.extend(letters);
+            return Vec::new();
+        }
+        self.report.redriven += doorbells.len() as u64;
+        for Doorbell { source, event_id, destination, replay } in &doorbells {
+            tracing::info!(%source, %event_id, %destination, replay, "redriven");
+        }
+        letters
     }
 }

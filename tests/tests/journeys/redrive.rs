@@ -80,6 +80,36 @@ fn redriving_a_delivery_that_is_done_changes_nothing() {
 }
 
 #[test]
+fn a_redrive_of_many_keeps_to_its_limit() {
+    journey(async |stack| {
+        let samples: Vec<Sample> = (0..12).map(|_| stack.sample("fragile")).collect();
+        for sample in &samples {
+            stack.destination.script("fragile", &sample.id, json!({"status": 422})).await;
+            stack.accept(sample).await;
+        }
+        for sample in &samples {
+            stack.dead_letter(&sample.id).await;
+            stack.destination.heal("fragile", &sample.id).await;
+        }
+        let ids: Vec<&str> = samples.iter().map(|sample| sample.id.as_str()).collect();
+        let mut redriven = 0;
+        // A redrive of another journey hides letters while it runs, so one call may not see them all.
+        eventually("all are redriven", DEAD, async || {
+            let report = stack.invoke("redrive", &json!({"eventIds": ids, "limit": 5})).await;
+            let now = report["redriven"].as_u64().unwrap();
+            assert!(now <= 5, "{report}");
+            redriven += now;
+            when(redriven, |redriven| *redriven >= 12)
+        })
+        .await;
+        assert_eq!(redriven, 12, "each is redriven once");
+        for sample in &samples {
+            stack.settled(sample, "fragile").await;
+        }
+    });
+}
+
+#[test]
 fn a_redrive_that_does_not_say_what_is_refused() {
     journey(async |stack| {
         let name = stack.output("RedriveFunctionName");
