@@ -114,8 +114,12 @@ async fn attempt(
 ) -> Result<Verdict, LedgerError> {
     let started = (invocation.now)();
     let attempted = if lease.attempt > destination.attempts_max() {
-        // Earlier owners crashed before they could finish: this is what ends that.
-        Attempt::Failed(Failure::Permanent(format!("{} attempts ended without an outcome", lease.attempt - 1)))
+        // Earlier owners crashed before they could finish, again and again, or the configuration allows fewer attempts now.
+        Attempt::Failed(Failure::Permanent(format!(
+            "attempt {} is beyond the {} allowed",
+            lease.attempt,
+            destination.attempts_max()
+        )))
     } else {
         match worker.bodies.read(event, body).await {
             Ok(body) => try_once(worker, destination, event, body, &lease, started).await?,

@@ -13,6 +13,7 @@ mod recover;
 mod redrive;
 mod refuse;
 mod rotate;
+mod secrets;
 
 use std::{env, sync::LazyLock, time::Duration};
 

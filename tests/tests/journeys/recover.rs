@@ -19,7 +19,7 @@ fn a_receiver_killed_between_record_and_ring_is_made_up_for_by_the_auditor() {
 fn a_receiver_killed_between_record_and_ring_is_made_up_for_by_the_senders_retry() {
     journey(async |stack| {
         let sample = a_recorded_event_that_nobody_rang_for(stack).await;
-        let answer = stack.send(&sample).await;
+        let answer = stack.send_once(&sample).await;
         assert_eq!((answer.status, answer.body["status"].as_str()), (200, Some("duplicate")));
         stack.settled(&sample, "ci").await;
         the_only_delivery(stack, &sample, "ci").await;
@@ -34,7 +34,7 @@ fn while_the_ledger_is_down_nothing_is_accepted() {
         {
             let sample = stack.sample("partner");
             let fault = stack.wire.fault(on("PutItem", &sample, &broken)).await;
-            let answer = stack.send(&sample).await;
+            let answer = stack.send_once(&sample).await;
             assert_eq!(answer.status, 503, "{broken}: {answer:?}");
             let retry_after = answer.headers.get("retry-after").and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
             assert!(retry_after.is_some_and(|seconds| seconds > 0), "{broken}: {answer:?}");
@@ -71,7 +71,7 @@ fn while_ledger_and_queue_are_down_nothing_is_accepted() {
         let down = json!({"action": "status", "status": 500});
         let ledger = stack.wire.fault(on("PutItem", &sample, &down)).await;
         let queue = stack.wire.fault(on("SendMessage", &sample, &down)).await;
-        assert_eq!(stack.send(&sample).await.status, 503);
+        assert_eq!(stack.send_once(&sample).await.status, 503);
         stack.wire.mend(&ledger).await;
         stack.wire.mend(&queue).await;
     });
@@ -82,7 +82,7 @@ fn a_put_that_happened_though_its_answer_was_lost_is_delivered_once() {
     journey(async |stack| {
         let sample = stack.sample("partner");
         let fault = stack.wire.fault(on("PutItem", &sample, &json!({"action": "reset_after", "times": 1}))).await;
-        let answer = stack.send(&sample).await;
+        let answer = stack.send_once(&sample).await;
         assert!((200..300).contains(&answer.status), "the SDK's second try finds what the first one wrote: {answer:?}");
         assert_eq!(stack.wire.report(&fault).await.fired, 1);
         stack.settled(&sample, "partner").await;
@@ -107,7 +107,7 @@ fn a_ring_that_happened_though_its_answer_was_lost_has_one_effect() {
 async fn a_recorded_event_that_nobody_rang_for(stack: &Stack) -> Sample {
     let sample = stack.sample("github");
     let fault = stack.wire.fault(on("SendMessage", &sample, &json!({"action": "kill", "times": 1}))).await;
-    let answer = stack.send(&sample).await;
+    let answer = stack.send_once(&sample).await;
     assert!(answer.status >= 500, "a killed receiver cannot have answered: {answer:?}");
     let report = eventually("the receiver is killed", SOON, async || {
         when(stack.wire.report(&fault).await, |report| !report.killed.is_empty())

@@ -7,10 +7,12 @@ use std::{
 };
 
 use aws_sdk_secretsmanager::types::RotationRulesType;
+use aws_smithy_types::Blob;
 use futures::future::join;
+use serde_json::json;
 use tests::{
     providers::Provider,
-    stack::{Key, Sample, Stack, eventually, unix_now, when},
+    stack::{Key, Sample, Stack, eventually, unique, unix_now, when},
 };
 
 use crate::{SOON, journey};
@@ -36,6 +38,41 @@ fn a_rotation_while_webhooks_arrive_refuses_none() {
             stack.reaches(sample, "shop", "done", SOON).await;
         }
     });
+}
+
+#[test]
+fn a_step_out_of_order_is_refused_and_changes_nothing() {
+    journey(async |stack| {
+        let secret = format!("{}/journey-{}", stack.name, unique());
+        let created = stack.secretsmanager.create_secret().name(&secret).secret_string("first").send().await.unwrap();
+        let current = created.version_id().unwrap().to_owned();
+        for name in ["createSecret", "setSecret", "testSecret", "finishSecret"] {
+            let error = step(stack, name, &secret, &format!("{}{}", unique(), unique())).await.unwrap_err();
+            assert!(error.contains("not staged for rotation (unknown)"), "{name}: {error}");
+            assert_eq!(step(stack, name, &secret, &current).await, Ok(()), "{name} of what is current already");
+        }
+
+        let pending = format!("{}{}", unique(), unique());
+        let put = stack.secretsmanager.put_secret_value().secret_id(&secret).client_request_token(&pending);
+        put.secret_string("second").version_stages("AWSPENDING").send().await.unwrap();
+        for name in ["testSecret", "finishSecret"] {
+            let error = step(stack, name, &secret, &pending).await.unwrap_err();
+            assert!(error.contains("lacks the key `initial`") && !error.contains("second"), "{name}: {error}");
+        }
+        let found = stack.secretsmanager.get_secret_value().secret_id(&secret).send().await.unwrap();
+        assert_eq!((found.secret_string(), found.version_id()), (Some("first"), Some(current.as_str())));
+    });
+}
+
+/// One step of the rotation function, or the error that it ends with.
+async fn step(stack: &Stack, step: &str, secret: &str, token: &str) -> Result<(), String> {
+    let event = json!({"Step": step, "SecretId": secret, "ClientRequestToken": token});
+    let invoke = stack.lambda.invoke().function_name(stack.output("RotationFunctionName"));
+    let answer = invoke.payload(Blob::new(event.to_string())).send().await.unwrap();
+    match answer.function_error() {
+        None => Ok(()),
+        Some(_) => Err(String::from_utf8_lossy(answer.payload().unwrap().as_ref()).into_owned()),
+    }
 }
 
 /// Sends with one key until the rotation is over, and a little more; all have to be accepted.

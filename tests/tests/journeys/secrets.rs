@@ -1,0 +1,97 @@
+//! How functions keep their keyrings, with the time as a value, so that caches grow old without waiting.
+
+use std::time::Duration;
+
+use serde_json::json;
+use shared::{
+    secrets::{KEYRING_CACHE_SECONDS, KEYRING_REREAD_SECONDS, Keyrings},
+    time::Timestamp,
+};
+use tests::stack::{Stack, unique};
+
+use crate::journey;
+
+const NOW: Timestamp = Timestamp::from_seconds(1_700_000_000);
+
+/// A secret of its own, read through the wire as the functions do.
+struct Shelf {
+    keyrings: Keyrings,
+    name: String,
+}
+
+impl Shelf {
+    async fn open(stack: &Stack) -> Self {
+        let name = unique();
+        let create = stack.secretsmanager.create_secret().name(format!("journey/{name}"));
+        create.secret_string("first").send().await.unwrap();
+        let through_the_wire = stack.aws.clone().into_builder().endpoint_url(stack.wire_url()).build();
+        Self { keyrings: Keyrings::new(&through_the_wire, "journey/".to_owned()), name }
+    }
+
+    async fn put(&self, stack: &Stack, secret: &str) {
+        let put = stack.secretsmanager.put_secret_value().secret_id(format!("journey/{}", self.name));
+        put.secret_string(secret).send().await.unwrap();
+    }
+
+    async fn current(&self, seconds: u64) -> String {
+        let keyring = self.keyrings.current(&self.name, after(seconds)).await.unwrap();
+        keyring.keys()[0].secret.expose().to_owned()
+    }
+
+    async fn after_refusal(&self, seconds: u64) -> Option<String> {
+        let keyring = self.keyrings.after_refusal(&self.name, after(seconds)).await?;
+        Some(keyring.keys()[0].secret.expose().to_owned())
+    }
+}
+
+fn after(seconds: u64) -> Timestamp {
+    NOW.plus(Duration::from_secs(seconds))
+}
+
+#[test]
+fn a_keyring_is_read_again_when_it_is_old_and_not_before() {
+    journey(async |stack| {
+        let shelf = Shelf::open(stack).await;
+        assert_eq!(shelf.current(0).await, "first");
+        shelf.put(stack, "second").await;
+        assert_eq!(shelf.current(KEYRING_CACHE_SECONDS - 1).await, "first");
+        assert_eq!(shelf.current(KEYRING_CACHE_SECONDS).await, "second");
+    });
+}
+
+#[test]
+fn a_refusal_reads_the_keyring_again_at_most_once_a_minute() {
+    journey(async |stack| {
+        let shelf = Shelf::open(stack).await;
+        assert_eq!(shelf.current(0).await, "first");
+        shelf.put(stack, "second").await;
+        assert_eq!(shelf.after_refusal(1).await.as_deref(), Some("second"));
+        shelf.put(stack, "third").await;
+        assert_eq!(shelf.after_refusal(KEYRING_REREAD_SECONDS).await, None);
+        assert_eq!(shelf.current(KEYRING_REREAD_SECONDS).await, "second");
+        assert_eq!(shelf.after_refusal(1 + KEYRING_REREAD_SECONDS).await.as_deref(), Some("third"));
+        assert_eq!(shelf.after_refusal(2 + 2 * KEYRING_REREAD_SECONDS).await, None, "it has not changed");
+    });
+}
+
+#[test]
+fn while_secrets_manager_is_down_an_old_keyring_serves_and_an_unknown_one_is_an_outage() {
+    journey(async |stack| {
+        let shelf = Shelf::open(stack).await;
+        let stranger = Shelf::open(stack).await;
+        assert_eq!(shelf.current(0).await, "first");
+        let mut faults = Vec::new();
+        for name in [&shelf.name, &stranger.name] {
+            let fault = json!({"operation": "GetSecretValue", "body_contains": name, "action": "status", "status": 500});
+            faults.push(stack.wire.fault(fault).await);
+        }
+        assert_eq!(shelf.current(KEYRING_CACHE_SECONDS).await, "first");
+        assert_eq!(shelf.after_refusal(KEYRING_CACHE_SECONDS).await, None);
+        let error = stranger.keyrings.current(&stranger.name, NOW).await.unwrap_err().to_string();
+        assert!(error.contains(&stranger.name) && !error.contains("first"), "{error}");
+        for fault in faults {
+            stack.wire.mend(&fault).await;
+        }
+        assert_eq!(stranger.current(0).await, "first");
+    });
+}
