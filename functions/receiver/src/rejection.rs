@@ -109,7 +109,7 @@ impl From<IdentityError> for Rejection {
 
 impl From<LedgerError> for Rejection {
     fn from(error: LedgerError) -> Self {
-        // Being throttled by DynamoDB is an outage of ours too: some senders take a 429 for a final answer.
+        // Being throttled by DynamoDB is an outage of ours too: not every sender tries again after a 4xx.
         Self::unavailable(error)
     }
 }
