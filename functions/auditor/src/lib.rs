@@ -160,7 +160,8 @@ impl Auditor {
     }
 
     /// Rings for retries whose own doorbell did not come, at every quarter of an hour that the audit passes, and for paused
-    /// deliveries as soon as their destination is no longer paused.
+    /// deliveries as soon as their destination is no longer paused. Both come from what the ledger says now and not from the
+    /// window, so a ring that fails is made good by the next audit that looks, wherever the watermark is.
     async fn ring_for_what_waits(&self, before: Option<Timestamp>, until: Timestamp, now: Timestamp) -> Result<u64, AuditError> {
         let quarter = |moment: Timestamp| moment.seconds() / OVERDUE_SECONDS;
         let mut waiting = Vec::new();
