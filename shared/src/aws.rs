@@ -44,20 +44,34 @@ impl CallTimeouts {
 /// The configuration of all clients of the function `name`, which shows in the user agent of its calls.
 pub async fn configure(name: &'static str, timeouts: CallTimeouts) -> SdkConfig {
     let http_client = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
-    let timeouts = TimeoutConfig::builder()
-        .connect_timeout(Duration::from_millis(CONNECT_TIMEOUT_MILLIS))
-        .operation_attempt_timeout(timeouts.attempt)
-        .operation_timeout(timeouts.operation)
-        .build();
-    aws_config::defaults(BehaviorVersion::v2026_01_12())
+    aws_config::defaults(behavior())
         .app_name(AppName::new(name).expect("function names are valid app names"))
         .http_client(http_client)
         .credentials_provider(EnvironmentVariableCredentialsProvider::new())
         .region(EnvironmentVariableRegionProvider::new())
-        .timeout_config(timeouts)
-        .retry_config(RetryConfig::standard().with_max_attempts(CALL_ATTEMPTS_MAX))
+        .timeout_config(self::timeouts(timeouts))
+        .retry_config(retries())
         .load()
         .await
+}
+
+/// Which of the SDK's defaults all clients have.
+pub fn behavior() -> BehaviorVersion {
+    BehaviorVersion::v2026_01_12()
+}
+
+/// How long all clients wait.
+pub fn timeouts(timeouts: CallTimeouts) -> TimeoutConfig {
+    TimeoutConfig::builder()
+        .connect_timeout(Duration::from_millis(CONNECT_TIMEOUT_MILLIS))
+        .operation_attempt_timeout(timeouts.attempt)
+        .operation_timeout(timeouts.operation)
+        .build()
+}
+
+/// How often all clients try.
+pub fn retries() -> RetryConfig {
+    RetryConfig::standard().with_max_attempts(CALL_ATTEMPTS_MAX)
 }
 
 /// What an AWS call failed of: the error and its causes, in words. Not the SDK's own debug form, which shows the whole response.

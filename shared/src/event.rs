@@ -6,7 +6,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    location::{self, Location},
+    location::{self, Location, Locations, Places},
     names::{DestinationName, EventId, EventType, NameError, SourceName},
     signatures::{TimestampFormat, VerifiedWebhook},
     time::Timestamp,
@@ -86,8 +86,15 @@ impl BodyDigest {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EventSpec {
-    /// The sender's event id. Without one, the body's SHA-256 is the id.
-    pub id: Option<Location>,
+    /// The sender's event id; of several places, their values joined by colons. Without one, the SHA-256 of what was signed is
+    /// the id.
+    pub id: Option<Locations>,
+    /// Whether a webhook may come without it, and is then known by what was signed.
+    #[serde(default)]
+    pub id_optional: bool,
+    /// For senders whose webhooks may be byte for byte the same and yet mean something new: one that is known by what was
+    /// signed is the same event only for so long, in seconds.
+    pub same_within_seconds: Option<u64>,
     /// The event's type. Without one, or where it is absent, the type is `unknown`.
     #[serde(rename = "type")]
     pub event_type: Option<Location>,
@@ -133,20 +140,25 @@ pub enum IdentityError {
 impl EventSpec {
     /// Finds id, type and time. The body is parsed at most once, and only if one of them stands in it. A type or time that
     /// cannot be read refuses nothing: the event is no less real.
-    pub fn identify(&self, webhook: &VerifiedWebhook<'_>, sha256: &BodyDigest) -> Result<Identity, IdentityError> {
-        let locations = [self.id.as_ref(), self.event_type.as_ref(), self.occurred_at.as_ref().map(|spec| &spec.at)];
-        let needs_json = locations.into_iter().flatten().any(|at| matches!(at, Location::Json(_)));
-        let json = needs_json.then(|| serde_json::from_slice(webhook.body()).ok()).flatten();
-        let find = |at: &Location| match at {
-            Location::Header(name) => location::header(webhook.headers(), name).map(|value| value.into_owned()),
-            Location::Query(name) => location::query(webhook.raw_query(), name),
-            Location::Json(pointer) => location::json(json.as_ref()?, pointer),
-            Location::Signature(_) => None,
+    pub fn identify(
+        &self,
+        webhook: &VerifiedWebhook<'_>,
+        sha256: &BodyDigest,
+        received_at: Timestamp,
+    ) -> Result<Identity, IdentityError> {
+        let places = Places::new(webhook.webhook());
+        let find = |at: &Location| places.find(at).filter(|value| !value.is_empty());
+        let by_content = || {
+            let digest = webhook.content_digest(sha256).to_hex();
+            self.same_within_seconds
+                .map_or(digest.clone(), |seconds| format!("{digest}-{}", received_at.seconds() / seconds.max(1)))
         };
-        let event_id = match &self.id {
-            None => sha256.to_hex(),
-            Some(Location::Json(_)) if json.is_none() => return Err(IdentityError::InvalidJson),
-            Some(at) => find(at).filter(|id| !id.is_empty()).ok_or(IdentityError::NoEventId)?,
+        let sent_id = self.id.as_ref().map(|places| places.iter().map(find).collect::<Option<Vec<_>>>().map(|ids| ids.join(":")));
+        let event_id = match sent_id {
+            None => by_content(),
+            Some(Some(id)) => id,
+            Some(None) if self.id_optional => by_content(),
+            Some(None) => return Err(self.no_id(&places)),
         };
         let event_type = self.event_type.as_ref().and_then(find);
         let occurred_at = self.occurred_at.as_ref().and_then(|spec| spec.format.read(&find(&spec.at)?));
@@ -155,6 +167,17 @@ impl EventSpec {
             event_type: event_type.and_then(|text| EventType::parse(&text).ok()).unwrap_or_else(EventType::unknown),
             occurred_at,
         })
+    }
+
+    fn no_id(&self, places: &Places<'_>) -> IdentityError {
+        let in_json = self.id.iter().flat_map(Locations::iter).any(|place| matches!(place, Location::Json(_)));
+        if in_json && places.json().is_none() { IdentityError::InvalidJson } else { IdentityError::NoEventId }
+    }
+
+    /// All places that it names.
+    pub fn places(&self) -> impl Iterator<Item = &Location> {
+        let id = self.id.iter().flat_map(Locations::iter);
+        id.chain(&self.event_type).chain(self.occurred_at.iter().map(|spec| &spec.at))
     }
 }
 
@@ -169,7 +192,7 @@ pub fn kept_headers(webhook: &VerifiedWebhook<'_>, names: &[String]) -> BTreeMap
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderMap;
+    use http::{HeaderMap, Method};
 
     use super::*;
     use crate::{
@@ -187,10 +210,12 @@ mod tests {
         };
         let mut map: HeaderMap = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
         map.insert("x-hub-signature-256", signature.parse().unwrap());
-        let webhook = UnverifiedWebhook { headers: map, raw_query: String::new(), body: body.to_vec() };
+        let webhook =
+            UnverifiedWebhook { headers: map, ..UnverifiedWebhook::new(Method::POST, "https://h/", &[], body.to_vec()) };
         let scheme = Preset::find("github").unwrap().unwrap().scheme;
-        let verified = scheme.verify(&webhook, &Keyring::parse("k").unwrap(), Timestamp::from_seconds(1)).unwrap();
-        toml::from_str::<EventSpec>(spec).unwrap().identify(&verified, &BodyDigest::of(body))
+        let now = Timestamp::from_seconds(100);
+        let verified = scheme.verify(&webhook, &Keyring::parse("k").unwrap(), None, now).unwrap();
+        toml::from_str::<EventSpec>(spec).unwrap().identify(&verified, &BodyDigest::of(body), now)
     }
 
     const IN_JSON: &str = r#"
@@ -224,6 +249,26 @@ mod tests {
         let in_header = "id = \"header:x-id\"\ntype = \"json:/type\"";
         let identity = identify(in_header, &[("x-id", "7")], b"\xff").unwrap();
         assert_eq!((identity.event_id.as_str(), identity.event_type), ("7", EventType::unknown()));
+    }
+
+    #[test]
+    fn an_id_may_be_of_several_places_or_optional() {
+        let two = "id = [\"header:x-channel\", \"header:x-number\"]";
+        let identity = identify(two, &[("x-channel", "c"), ("x-number", "7")], b"").unwrap();
+        assert_eq!(identity.event_id.as_str(), "c:7");
+        assert_eq!(identify(two, &[("x-channel", "c")], b""), Err(IdentityError::NoEventId));
+        let optional = "id = \"json:/id\"\nid_optional = true";
+        assert_eq!(identify(optional, &[], b"{}").unwrap().event_id.as_str(), BodyDigest::of(b"{}").to_hex());
+        assert_eq!(identify(optional, &[], br#"{"id":1}"#).unwrap().event_id.as_str(), "1");
+    }
+
+    #[test]
+    fn equal_webhooks_are_one_event_only_for_so_long() {
+        let id =
+            |seconds: u64| identify(&format!("same_within_seconds = {seconds}"), &[], b"x").unwrap().event_id.as_str().to_owned();
+        // It is second 100.
+        assert_eq!(id(101), format!("{}-0", BodyDigest::of(b"x").to_hex()));
+        assert_eq!(id(100), format!("{}-1", BodyDigest::of(b"x").to_hex()));
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub mod config;
 pub mod doorbell;
 pub mod environment;
 pub mod event;
+pub mod fetched;
 pub mod ledger;
 pub mod location;
 pub mod names;

@@ -2,7 +2,8 @@
 //!
 //! A keyring is JSON, `{"keys":[{"id":"…","secret":"…","notAfter":"2026-11-22T06:24:35Z"}]}`, newest key first; a key without
 //! `notAfter` is valid until a rotation gives it one. A secret that is no JSON object is a keyring of one key with the id
-//! `initial`, so that a provider's secret can be pasted as it is.
+//! `initial`, so that a provider's secret can be pasted as it is. `{"keys":[],"enrolUntil":"…"}` opens enrolment: until then,
+//! one secret that a provider's handshake brings is added to the keys.
 
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
@@ -21,6 +22,10 @@ pub const KEYRING_REREAD_SECONDS: u64 = 60;
 pub const KEYRING_OUTAGE_SECONDS: u64 = 10;
 /// Most keys in one keyring: each is tried on each webhook.
 pub const KEYS_MAX: usize = 10;
+/// Longest time that enrolment may be open, in seconds: who comes first while it is open is trusted.
+pub const ENROLMENT_SECONDS_MAX: u64 = 60 * 60;
+/// How old a keyring may be that is asked whether enrolment is open, in seconds: the operator has just opened it.
+pub const ENROLMENT_CACHE_SECONDS: u64 = 5;
 /// The id of the key in a secret that is plain text.
 pub const INITIAL_KEY_ID: &str = "initial";
 
@@ -64,8 +69,11 @@ pub struct Key {
 
 /// The keys of one source or destination, newest first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Keyring {
     keys: Vec<Key>,
+    #[serde(skip_serializing_if = "Option::is_none", with = "rfc3339")]
+    enrol_until: Option<Timestamp>,
 }
 
 /// Why a secret's text is no keyring. Never shows the text.
@@ -94,9 +102,11 @@ impl Keyring {
     /// Parses a secret's text.
     pub fn parse(text: &str) -> Result<Self, KeyringError> {
         #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
+        #[serde(deny_unknown_fields, rename_all = "camelCase")]
         struct Stored {
             keys: Vec<Key>,
+            #[serde(default, with = "rfc3339")]
+            enrol_until: Option<Timestamp>,
         }
         let text = text.trim();
         if !text.starts_with('{') {
@@ -105,7 +115,10 @@ impl Keyring {
         // serde's own message could quote the secret.
         let stored: Stored =
             serde_json::from_str(text).map_err(|error| KeyringError::Malformed { line: error.line(), column: error.column() })?;
-        Self::new(stored.keys)
+        match stored.enrol_until {
+            Some(_) if stored.keys.is_empty() => Ok(Self { keys: Vec::new(), enrol_until: stored.enrol_until }),
+            enrol_until => Ok(Self { enrol_until, ..Self::new(stored.keys)? }),
+        }
     }
 
     /// A keyring of these keys, newest first.
@@ -118,8 +131,19 @@ impl Keyring {
         }
         match keys.iter().find(|key| key.secret.expose().is_empty()) {
             Some(key) => Err(KeyringError::EmptyKey(key.id.clone())),
-            None => Ok(Self { keys }),
+            None => Ok(Self { keys, enrol_until: None }),
         }
+    }
+
+    /// The keyring with a secret that a handshake has brought, and enrolment closed. `None` if it is not open at `now`, or is
+    /// open for longer than [`ENROLMENT_SECONDS_MAX`].
+    pub fn enrolled(&self, secret: Secret, now: Timestamp) -> Option<Result<Self, KeyringError>> {
+        let open_for = self.enrol_until.filter(|until| now < *until)?.since(now);
+        if open_for > Duration::from_secs(ENROLMENT_SECONDS_MAX) {
+            return None;
+        }
+        let new = Key { id: format!("enrolled-{}", now.seconds()), secret, not_after: None };
+        Some(Self::new(std::iter::once(new).chain(self.valid_at(now).cloned()).collect()))
     }
 
     /// All keys, newest first, whatever their expiry.
@@ -149,6 +173,14 @@ pub enum SecretsError {
         /// What the SDK said.
         reason: String,
     },
+    /// Secrets Manager did not take it.
+    #[error("cannot write the secret {secret}: {reason}")]
+    Unwritable {
+        /// Its full name.
+        secret: String,
+        /// What the SDK said.
+        reason: String,
+    },
     /// It is there but is no keyring.
     #[error("the secret {secret} cannot be used: {reason}")]
     Unusable {
@@ -167,9 +199,19 @@ pub struct Keyrings {
     cache: Mutex<HashMap<String, Cached>>,
 }
 
+/// What became of a secret that a handshake brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Enrolment {
+    /// It is a key of the keyring now, or was one already.
+    Enrolled,
+    /// The operator has not opened enrolment.
+    Closed,
+}
+
 #[derive(Debug, Clone)]
 struct Cached {
     keyring: Arc<Keyring>,
+    read_at: Timestamp,
     /// When it is to be read again.
     fresh_until: Timestamp,
     /// When a failed signature may next cause a reading.
@@ -210,6 +252,30 @@ impl Keyrings {
         (after != before).then_some(after)
     }
 
+    /// Adds a secret that a handshake has brought to the keyring `name`, if its operator has opened enrolment.
+    pub async fn enrol(&self, name: &str, secret: Secret, now: Timestamp) -> Result<Enrolment, SecretsError> {
+        let known = self.cache.lock().await.get(name).cloned();
+        let recent = Duration::from_secs(ENROLMENT_CACHE_SECONDS);
+        let keyring = match known {
+            Some(cached) if now.since(cached.read_at) < recent => cached.keyring,
+            _ => {
+                let keyring = Arc::new(self.read(name).await?);
+                self.remember(name, Cached::read_at(now, keyring.clone(), now)).await;
+                keyring
+            }
+        };
+        if keyring.valid_at(now).any(|key| key.secret == secret) {
+            return Ok(Enrolment::Enrolled);
+        }
+        let full_name = format!("{}{name}", self.prefix);
+        let Some(enrolled) = keyring.enrolled(secret, now) else { return Ok(Enrolment::Closed) };
+        let enrolled = enrolled.map_err(|reason| SecretsError::Unusable { secret: full_name.clone(), reason })?;
+        let put = self.client.put_secret_value().secret_id(&full_name).secret_string(enrolled.expose());
+        put.send().await.map_err(|error| SecretsError::Unwritable { secret: full_name, reason: aws::describe(&error) })?;
+        self.remember(name, Cached::read_at(now, Arc::new(enrolled), now)).await;
+        Ok(Enrolment::Enrolled)
+    }
+
     async fn refresh_or_keep(&self, name: &str, known: Cached, now: Timestamp) -> Arc<Keyring> {
         let next = match self.read(name).await {
             Ok(keyring) => Cached::read_at(now, Arc::new(keyring), known.reread_from),
@@ -242,7 +308,7 @@ impl Keyrings {
 
 impl Cached {
     fn read_at(now: Timestamp, keyring: Arc<Keyring>, reread_from: Timestamp) -> Self {
-        Self { keyring, fresh_until: now.plus(Duration::from_secs(KEYRING_CACHE_SECONDS)), reread_from }
+        Self { keyring, read_at: now, fresh_until: now.plus(Duration::from_secs(KEYRING_CACHE_SECONDS)), reread_from }
     }
 }
 
@@ -302,6 +368,31 @@ mod tests {
         let keys = |count| (0..count).map(|n| Key { id: n.to_string(), secret: Secret::new("s"), not_after: None }).collect();
         assert!(Keyring::new(keys(KEYS_MAX)).is_ok());
         assert_eq!(Keyring::new(keys(KEYS_MAX + 1)), Err(KeyringError::TooMany));
+    }
+
+    #[test]
+    fn enrolment_is_open_for_one_secret_and_not_for_long() {
+        let now = Timestamp::parse_rfc3339("2026-11-22T06:00:00Z").unwrap();
+        let enrolled = |until: &str| {
+            let keyring = Keyring::parse(&format!(r#"{{"keys":[],"enrolUntil":"{until}"}}"#)).unwrap();
+            keyring.enrolled(Secret::new("brought"), now).map(|keyring| keyring.unwrap())
+        };
+        let keyring = enrolled("2026-11-22T07:00:00Z").unwrap();
+        assert_eq!(keyring.keys()[0].secret.expose(), "brought");
+        assert!(keyring.enrolled(Secret::new("another"), now).is_none(), "one opening is for one secret");
+        assert!(enrolled("2026-11-22T06:00:00Z").is_none(), "over");
+        assert!(enrolled("2026-11-22T07:00:01Z").is_none(), "longer than may be");
+        assert!(Keyring::parse("a").unwrap().enrolled(Secret::new("b"), now).is_none());
+    }
+
+    #[test]
+    fn an_enrolled_secret_comes_before_the_keys_that_are_there() {
+        let now = Timestamp::parse_rfc3339("2026-11-22T06:00:00Z").unwrap();
+        let text = r#"{"keys":[{"id":"a","secret":"old"}],"enrolUntil":"2026-11-22T06:10:00Z"}"#;
+        let keyring = Keyring::parse(text).unwrap().enrolled(Secret::new("new"), now).unwrap().unwrap();
+        let secrets: Vec<&str> = keyring.keys().iter().map(|key| key.secret.expose()).collect();
+        assert_eq!(secrets, ["new", "old"]);
+        assert!(!keyring.expose().contains("enrolUntil"));
     }
 
     #[test]

@@ -42,9 +42,12 @@ pub const CLOSING_SECONDS: u64 = 10;
 /// Accounts for events.
 #[derive(Debug)]
 pub struct Auditor {
-    gateway: Gateway,
-    ledger: Ledger,
-    bell: Bell,
+    /// The configuration: whose events it accounts for.
+    pub gateway: Gateway,
+    /// Events and deliveries.
+    pub ledger: Ledger,
+    /// The queue of doorbells.
+    pub bell: Bell,
 }
 
 /// An audit that could not be finished: the next one begins where this one did.

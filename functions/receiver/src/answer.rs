@@ -6,7 +6,32 @@ use serde::Serialize;
 use shared::{
     config::Source,
     names::{EventId, SourceName},
+    signatures::handshake::HandshakeAnswer,
 };
+
+/// A yes.
+#[derive(Debug)]
+pub(crate) enum Answer<'a> {
+    /// To a webhook.
+    Accepted(Accepted<'a>),
+    /// To a handshake.
+    Handshake(HandshakeAnswer),
+}
+
+impl Answer<'_> {
+    pub(crate) fn into_response(self) -> ApiGatewayV2httpResponse {
+        match self {
+            Self::Accepted(accepted) => accepted.into_response(),
+            Self::Handshake(answer) => {
+                let mut response = ApiGatewayV2httpResponse::default();
+                response.status_code = answer.status.into();
+                response.headers = answer.headers;
+                response.body = Some(Body::Text(answer.body));
+                response
+            }
+        }
+    }
+}
 
 /// An event that the ledger has.
 #[derive(Debug)]

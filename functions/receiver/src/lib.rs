@@ -1,13 +1,16 @@
-//! The receiver: API Gateway → verify → record → ring → answer.
+//! The receiver: API Gateway → (handshake) → verify → record → ring → answer.
 //!
 //! Always holds: nothing unverified is written or logged beyond its source, the reason and its size; no 2xx leaves before the
 //! ledger has the event; an outage of ours is a 5xx, so that the sender sends again.
 
 mod answer;
+mod handshaking;
 mod rejection;
 mod request;
+#[cfg(test)]
+mod vectors;
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use aws_lambda_events::apigw::ApiGatewayV2httpResponse;
 use metrics::counter;
@@ -19,25 +22,40 @@ use shared::{
     doorbell::{Bell, Doorbell},
     environment::required,
     event::{BodyDigest, Event, EventKey, kept_headers},
-    ledger::{Ledger, Recorded},
+    fetched::FetchedKeys,
+    ledger::{Ledger, Recorded, SignedContent},
+    location::Places,
     names::{DestinationName, SourceName},
-    secrets::Keyrings,
-    signatures::{UnverifiedWebhook, VerifiedWebhook},
+    secrets::{Keyring, Keyrings},
+    signatures::{UnverifiedWebhook, VerifiedWebhook, handshake::Handshake},
     time::Timestamp,
 };
 
-use answer::Accepted;
+use answer::{Accepted, Answer};
 use rejection::Rejection;
 use request::Request;
+
+/// A request of API Gateway as a webhook of `source`, as the receiver reads it before it verifies anything; for fuzzing alone.
+#[doc(hidden)]
+pub fn read_webhook(event: &RawValue, source: &Source) -> Option<UnverifiedWebhook> {
+    Request::read(event).ok()?.into_webhook(source).ok()
+}
 
 /// Takes webhooks in.
 #[derive(Debug)]
 pub struct Receiver {
-    gateway: Gateway,
-    keyrings: Keyrings,
-    bodies: Bodies,
-    ledger: Ledger,
-    bell: Bell,
+    /// The configuration.
+    pub gateway: Gateway,
+    /// What webhooks are signed with.
+    pub keyrings: Keyrings,
+    /// Public keys that webhooks name.
+    pub fetched_keys: FetchedKeys,
+    /// Bodies that do not fit an item.
+    pub bodies: Bodies,
+    /// Events and deliveries.
+    pub ledger: Ledger,
+    /// The queue of doorbells.
+    pub bell: Bell,
 }
 
 impl Receiver {
@@ -47,6 +65,7 @@ impl Receiver {
         Ok(Self {
             gateway: Gateway::load(Path::new(&required("GATEWAY_CONFIG")?))?,
             keyrings: Keyrings::new(&config, required("SECRETS_PREFIX")?),
+            fetched_keys: FetchedKeys::new(&config),
             bodies: Bodies::new(&config, required("BODIES_BUCKET")?),
             ledger: Ledger::new(&config, required("LEDGER_TABLE")?),
             bell: Bell::new(&config, required("DOORBELL_QUEUE_URL")?),
@@ -60,12 +79,12 @@ impl Receiver {
             Err(rejection) => Err(rejection),
         };
         match answer {
-            Ok(accepted) => accepted.into_response(),
+            Ok(answer) => answer.into_response(),
             Err(rejection) => rejection.into_response(request_id),
         }
     }
 
-    async fn accept(&self, request: Request, now: Timestamp) -> Result<Accepted<'_>, Rejection> {
+    async fn accept(&self, request: Request, now: Timestamp) -> Result<Answer<'_>, Rejection> {
         let source = self.source(&request)?;
         let body_bytes = request.encoded_bytes();
         let accepted = self.accept_from(source, request, now).await;
@@ -81,41 +100,77 @@ impl Receiver {
         self.gateway.sources.get(&name).ok_or(Rejection::UnknownSource)
     }
 
-    async fn accept_from<'a>(&self, source: &'a Source, request: Request, now: Timestamp) -> Result<Accepted<'a>, Rejection> {
-        let webhook = request.into_webhook(source.body_bytes_max)?;
+    async fn accept_from<'a>(&self, source: &'a Source, request: Request, now: Timestamp) -> Result<Answer<'a>, Rejection> {
+        let webhook = request.into_webhook(source)?;
+        let handshake = handshake_of(source, &webhook);
+        if let Some(handshake) = handshake.filter(|handshake| !handshake.signed) {
+            return self.shake_hands(source, handshake, &webhook, now).await.map(Answer::Handshake);
+        }
+        if handshake.is_none() && !source.methods.contains(&webhook.method) {
+            let allowed: Vec<&str> = source.methods.iter().map(http::Method::as_str).collect();
+            return Err(Rejection::MethodNotAllowed { allowed: allowed.join(", ") });
+        }
         let verified = self.verify(source, &webhook, now).await?;
-        let event = event_of(source, &verified, now)?;
+        if let Some(handshake) = handshake {
+            return self.shake_hands(source, handshake, &webhook, now).await.map(Answer::Handshake);
+        }
+        self.record(source, &verified, now).await.map(Answer::Accepted)
+    }
+
+    async fn record<'a>(
+        &self,
+        source: &'a Source,
+        verified: &VerifiedWebhook<'_>,
+        now: Timestamp,
+    ) -> Result<Accepted<'a>, Rejection> {
+        let event = event_of(source, verified, now)?;
+        let content = source.replay_guard.then(|| signed_content(source, verified, &event));
         let body = self.bodies.keep(&event.sha256, verified.body()).await.map_err(Rejection::unavailable)?;
-        let recorded = self.ledger.record(&event, &body).await?;
+        let recorded = self.ledger.record(&event, &body, content).await?;
+        let key = match &recorded {
+            Recorded::Replayed { first, .. } => EventKey { source: source.name.clone(), event_id: first.clone() },
+            _ => event.key.clone(),
+        };
         let to_ring = match &recorded {
             Recorded::New => event.destinations.as_slice(),
-            Recorded::Seen { unclaimed } => unclaimed,
+            Recorded::Seen { unclaimed } | Recorded::Replayed { unclaimed, .. } => unclaimed,
             Recorded::Conflict => &[],
         };
-        self.ring(&event.key, to_ring).await;
+        self.ring(&key, to_ring).await;
         observe(&event, &recorded);
-        Ok(Accepted { source, event_id: event.key.event_id, duplicate: recorded != Recorded::New })
+        Ok(Accepted { source, event_id: key.event_id, duplicate: recorded != Recorded::New })
     }
 
     /// A signature that fails may be the first of a new key: then, at most once a minute, the keyring is read again.
     async fn verify<'a>(
         &self,
-        source: &Source,
+        source: &'a Source,
         webhook: &'a UnverifiedWebhook,
         now: Timestamp,
     ) -> Result<VerifiedWebhook<'a>, Rejection> {
         let keyring = self.keyrings.current(&source.secret, now).await.map_err(Rejection::unavailable)?;
-        let refusal = match source.scheme.verify(webhook, &keyring, now) {
-            Ok(verified) => return Ok(verified),
-            Err(refusal) => refusal,
+        let rejection = match self.verify_with(&keyring, source, webhook, now).await {
+            Err(rejection) if rejection.depends_on_keys() => rejection,
+            settled => return settled,
         };
-        if !refusal.depends_on_keys() {
-            return Err(refusal.into());
-        }
         match self.keyrings.after_refusal(&source.secret, now).await {
-            Some(changed) => Ok(source.scheme.verify(webhook, &changed, now)?),
-            None => Err(refusal.into()),
+            Some(changed) => self.verify_with(&changed, source, webhook, now).await,
+            None => Err(rejection),
         }
+    }
+
+    async fn verify_with<'a>(
+        &self,
+        keyring: &Keyring,
+        source: &'a Source,
+        webhook: &'a UnverifiedWebhook,
+        now: Timestamp,
+    ) -> Result<VerifiedWebhook<'a>, Rejection> {
+        let fetched = match source.scheme.wanted_key(webhook, keyring, now)? {
+            Some(wanted) => Some(self.fetched_keys.get(&wanted, Some(keyring), now).await?),
+            None => None,
+        };
+        Ok(source.scheme.verify(webhook, keyring, fetched.as_deref(), now)?)
     }
 
     /// The event is recorded, so a bell that fails refuses nothing: the auditor rings later.
@@ -131,9 +186,22 @@ impl Receiver {
     }
 }
 
+/// The handshake that a request is, if any. What has a signature is never taken for one that needs none: it could be an event.
+fn handshake_of<'a>(source: &'a Source, webhook: &UnverifiedWebhook) -> Option<&'a Handshake> {
+    let places = Places::new(webhook);
+    let mut meant = source.handshakes.iter().filter(|handshake| handshake.is_meant(&places));
+    meant.find(|handshake| handshake.signed || !source.scheme.is_signed(&places))
+}
+
+/// What was signed is remembered for as long as it could be sent again.
+fn signed_content(source: &Source, verified: &VerifiedWebhook<'_>, event: &Event) -> SignedContent {
+    let replayable = source.scheme.replayable_seconds().map(|seconds| event.received_at.plus(Duration::from_secs(seconds)));
+    SignedContent { sha256: verified.content_digest(&event.sha256), expires_at: replayable.unwrap_or(event.expires_at) }
+}
+
 fn event_of(source: &Source, verified: &VerifiedWebhook<'_>, now: Timestamp) -> Result<Event, Rejection> {
     let sha256 = BodyDigest::of(verified.body());
-    let identity = source.event.identify(verified, &sha256)?;
+    let identity = source.event.identify(verified, &sha256, now)?;
     Ok(Event {
         destinations: source.destinations(&identity.event_type),
         key: EventKey { source: source.name.clone(), event_id: identity.event_id },
@@ -160,6 +228,10 @@ fn observe(event: &Event, recorded: &Recorded) {
         Recorded::Seen { unclaimed } => {
             counter!("Duplicates").increment(1);
             tracing::info!(%source, %event_id, %event_type, body_bytes, key_id, rung_again = unclaimed.len(), "duplicate");
+        }
+        Recorded::Replayed { first, .. } => {
+            counter!("Replays").increment(1);
+            tracing::warn!(%source, %event_id, %first, %event_type, body_bytes, key_id, "replayed: what was signed is known under another id");
         }
         Recorded::Conflict => {
             counter!("Conflicts").increment(1);

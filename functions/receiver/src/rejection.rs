@@ -4,7 +4,13 @@ use aws_lambda_events::{apigw::ApiGatewayV2httpResponse, encodings::Body};
 use http::{HeaderMap, HeaderValue, header};
 use metrics::counter;
 use serde_json::json;
-use shared::{event::IdentityError, ledger::LedgerError, names::SourceName, signatures::Refusal};
+use shared::{
+    event::IdentityError,
+    fetched::FetchError,
+    ledger::LedgerError,
+    names::SourceName,
+    signatures::{Refusal, handshake::HandshakeRefusal},
+};
 
 /// When a sender may try again after an answer of ours that is not its fault, in seconds.
 pub(crate) const RETRY_AFTER_SECONDS: u64 = 5;
@@ -14,14 +20,18 @@ pub(crate) const RETRY_AFTER_SECONDS: u64 = 5;
 pub(crate) enum Rejection {
     #[error("there is no such source; the URL ends in the name of a configured one")]
     UnknownSource,
-    #[error("webhooks are sent by POST")]
-    MethodNotAllowed,
+    #[error("this source takes {allowed}")]
+    MethodNotAllowed { allowed: String },
     #[error("the body is larger than the {body_bytes_max} bytes that this source may send")]
     TooLarge { body_bytes_max: usize },
     #[error("{0}")]
     BadSignature(Refusal),
     #[error("{0}")]
     Stale(Refusal),
+    #[error("{reason}")]
+    Handshake { reason: String, status: u16 },
+    #[error("enrolment is not open for this source: its operator opens it before the webhook is created")]
+    EnrolmentClosed,
     #[error("{0}")]
     Malformed(String),
     #[error("this webhook cannot be accepted at this moment; send it again")]
@@ -34,12 +44,23 @@ impl Rejection {
         Self::Unavailable { reason: error.to_string() }
     }
 
+    /// Whether a keyring that has changed could have made it a yes.
+    pub(crate) const fn depends_on_keys(&self) -> bool {
+        match self {
+            Self::BadSignature(refusal) => refusal.depends_on_keys(),
+            Self::Unavailable { .. } => true,
+            _ => false,
+        }
+    }
+
     pub(crate) const fn status(&self) -> u16 {
         match self {
             Self::Malformed(_) => 400,
             Self::BadSignature(_) | Self::Stale(_) => 401,
             Self::UnknownSource => 404,
-            Self::MethodNotAllowed => 405,
+            Self::EnrolmentClosed => 403,
+            Self::Handshake { status, .. } => *status,
+            Self::MethodNotAllowed { .. } => 405,
             Self::TooLarge { .. } => 413,
             Self::Unavailable { .. } => 503,
         }
@@ -51,7 +72,9 @@ impl Rejection {
             Self::BadSignature(_) => "bad_signature",
             Self::Stale(_) => "stale",
             Self::UnknownSource => "unknown_source",
-            Self::MethodNotAllowed => "method_not_allowed",
+            Self::EnrolmentClosed => "enrolment_closed",
+            Self::Handshake { .. } => "handshake_refused",
+            Self::MethodNotAllowed { .. } => "method_not_allowed",
             Self::TooLarge { .. } => "too_large",
             Self::Unavailable { .. } => "unavailable",
         }
@@ -77,8 +100,10 @@ impl Rejection {
     pub(crate) fn into_response(self, request_id: &str) -> ApiGatewayV2httpResponse {
         let body = json!({"error": {"code": self.code(), "message": self.to_string()}, "requestId": request_id});
         let mut headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
-        match self {
-            Self::MethodNotAllowed => drop(headers.insert(header::ALLOW, HeaderValue::from_static("POST"))),
+        match &self {
+            Self::MethodNotAllowed { allowed } => {
+                headers.extend(HeaderValue::from_str(allowed).ok().map(|allowed| (header::ALLOW, allowed)));
+            }
             Self::Unavailable { .. } => drop(headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS))),
             _ => {}
         }
@@ -97,6 +122,25 @@ impl From<Refusal> for Rejection {
             // Ours to mend, and the sender's to send again.
             Refusal::UnusableKey => Self::unavailable(refusal),
             _ => Self::BadSignature(refusal),
+        }
+    }
+}
+
+impl From<FetchError> for Rejection {
+    fn from(error: FetchError) -> Self {
+        match error {
+            FetchError::Refused(_) => Self::BadSignature(Refusal::UntrustedKey),
+            error => Self::unavailable(error),
+        }
+    }
+}
+
+impl From<HandshakeRefusal> for Rejection {
+    fn from(refusal: HandshakeRefusal) -> Self {
+        match refusal {
+            HandshakeRefusal::Requirement { status, .. } => Self::Handshake { reason: refusal.to_string(), status },
+            HandshakeRefusal::Unanswerable(_) => Self::Handshake { reason: refusal.to_string(), status: 400 },
+            HandshakeRefusal::UnusableKey => Self::unavailable(refusal),
         }
     }
 }

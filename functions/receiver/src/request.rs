@@ -4,7 +4,10 @@ use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use http::{HeaderMap, Method};
 use serde_json::value::RawValue;
-use shared::{config::BODY_BYTES_MAX, signatures::UnverifiedWebhook};
+use shared::{
+    config::{BODY_BYTES_MAX, Source},
+    signatures::UnverifiedWebhook,
+};
 
 use crate::rejection::Rejection;
 
@@ -16,6 +19,8 @@ const ENCODED_BYTES_MAX: usize = BODY_BYTES_MAX.div_ceil(3) * 4;
 pub(crate) struct Request {
     method: Method,
     source: String,
+    /// As API Gateway was called: its own domain, never a header of the sender's.
+    url: String,
     headers: HeaderMap,
     raw_query: String,
     body: String,
@@ -29,6 +34,11 @@ impl Request {
         let event: ApiGatewayV2httpRequest = serde_json::from_str(event.get()).map_err(malformed)?;
         Ok(Self {
             method: event.request_context.http.method,
+            url: format!(
+                "https://{}{}",
+                event.request_context.domain_name.as_deref().unwrap_or_default(),
+                event.raw_path.as_deref().unwrap_or_default()
+            ),
             source: event.path_parameters.get("source").cloned().unwrap_or_default(),
             headers: event.headers,
             raw_query: event.raw_query_string.unwrap_or_default(),
@@ -47,12 +57,9 @@ impl Request {
         self.body.len()
     }
 
-    /// The webhook with the exact bytes that its sender sent, no more than `body_bytes_max`.
-    pub(crate) fn into_webhook(self, body_bytes_max: usize) -> Result<UnverifiedWebhook, Rejection> {
-        if self.method != Method::POST {
-            return Err(Rejection::MethodNotAllowed);
-        }
-        let too_large = Rejection::TooLarge { body_bytes_max };
+    /// The webhook with the exact bytes that its sender sent, no more than its source may send.
+    pub(crate) fn into_webhook(self, source: &Source) -> Result<UnverifiedWebhook, Rejection> {
+        let too_large = Rejection::TooLarge { body_bytes_max: source.body_bytes_max };
         if self.body.len() > ENCODED_BYTES_MAX {
             return Err(too_large);
         }
@@ -63,16 +70,17 @@ impl Request {
         } else {
             self.body.into_bytes()
         };
-        if body.len() > body_bytes_max {
+        if body.len() > source.body_bytes_max {
             return Err(too_large);
         }
-        Ok(UnverifiedWebhook { headers: self.headers, raw_query: self.raw_query, body })
+        let url = source.public_url.clone().unwrap_or(self.url);
+        Ok(UnverifiedWebhook { method: self.method, url, headers: self.headers, raw_query: self.raw_query, body })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use shared::{secrets::Keyring, signatures::preset::Preset, time::Timestamp};
+    use shared::{config::Gateway, secrets::Keyring, time::Timestamp};
 
     use super::*;
 
@@ -85,48 +93,56 @@ mod tests {
             "version": "2.0",
             "headers": {"x-a": "1,2", "user-agent": "é"},
             "pathParameters": {"source": "github"},
-            "requestContext": {"http": {"method": method}},
+            "rawPath": "/webhooks/github",
+            "rawQueryString": "a=1",
+            "requestContext": {"http": {"method": method}, "domainName": "api.example.com"},
             "body": body,
             "isBase64Encoded": is_base64,
         })
     }
 
-    fn body_of(method: &str, body: &str, is_base64: bool, bytes_max: usize) -> Result<Vec<u8>, u16> {
-        let request = read(&event(method, body, is_base64)).unwrap();
-        request.into_webhook(bytes_max).map(|webhook| webhook.body).map_err(|rejection| rejection.status())
+    fn source(settings: &str) -> Source {
+        let config = format!("[sources.github]\nscheme = \"github\"\nsecret = \"a\"\n{settings}");
+        Gateway::parse(&config, "gateway.toml").unwrap().sources.into_values().next().unwrap()
+    }
+
+    fn body_of(body: &str, is_base64: bool, bytes_max: usize) -> Result<Vec<u8>, u16> {
+        let request = read(&event("POST", body, is_base64)).unwrap();
+        let source = source(&format!("body_bytes_max = {bytes_max}"));
+        request.into_webhook(&source).map(|webhook| webhook.body).map_err(|rejection| rejection.status())
+    }
+
+    #[test]
+    fn the_url_is_the_registered_one_or_the_one_that_api_gateway_was_called_by() {
+        let url = |settings: &str| {
+            let webhook = read(&event("POST", "", false)).unwrap().into_webhook(&source(settings)).unwrap();
+            webhook.full_url().into_owned()
+        };
+        assert_eq!(url(""), "https://api.example.com/webhooks/github?a=1");
+        assert_eq!(url("public_url = \"https://hooks.example.com:8443/x?b=2\""), "https://hooks.example.com:8443/x?a=1");
     }
 
     #[test]
     fn bodies_come_out_as_they_were_sent() {
-        assert_eq!(body_of("POST", "{\"a\":1}", false, 100), Ok(b"{\"a\":1}".to_vec()));
-        assert_eq!(body_of("POST", "/wA=", true, 100), Ok(b"\xff\0".to_vec()));
-        assert_eq!(body_of("POST", "", true, 100), Ok(Vec::new()));
+        assert_eq!(body_of("{\"a\":1}", false, 100), Ok(b"{\"a\":1}".to_vec()));
+        assert_eq!(body_of("/wA=", true, 100), Ok(b"\xff\0".to_vec()));
+        assert_eq!(body_of("", true, 100), Ok(Vec::new()));
     }
 
     #[test]
     fn broken_base64_is_the_gateways_mistake_and_no_panic() {
         for broken in ["?", "/w", "/wA", "/wA=="] {
-            assert_eq!(body_of("POST", broken, true, 100), Err(400), "{broken}");
+            assert_eq!(body_of(broken, true, 100), Err(400), "{broken}");
         }
     }
 
     #[test]
     fn the_cap_holds_on_both_sides() {
-        assert_eq!(body_of("POST", "1234", false, 4), Ok(b"1234".to_vec()));
-        assert_eq!(body_of("POST", "12345", false, 4), Err(413));
-        assert_eq!(body_of("POST", "MTIzNDU=", true, 4), Err(413));
-        assert_eq!(body_of("POST", &"a".repeat(ENCODED_BYTES_MAX + 1), false, BODY_BYTES_MAX), Err(413));
-        assert_eq!(
-            body_of("POST", &"a".repeat(BODY_BYTES_MAX), false, BODY_BYTES_MAX).map(|body| body.len()),
-            Ok(BODY_BYTES_MAX)
-        );
-    }
-
-    #[test]
-    fn only_post_is_taken() {
-        for method in ["GET", "PUT", "DELETE", "HEAD"] {
-            assert_eq!(body_of(method, "", false, 4), Err(405), "{method}");
-        }
+        assert_eq!(body_of("1234", false, 4), Ok(b"1234".to_vec()));
+        assert_eq!(body_of("12345", false, 4), Err(413));
+        assert_eq!(body_of("MTIzNDU=", true, 4), Err(413));
+        assert_eq!(body_of(&"a".repeat(ENCODED_BYTES_MAX + 1), false, BODY_BYTES_MAX), Err(413));
+        assert_eq!(body_of(&"a".repeat(BODY_BYTES_MAX), false, BODY_BYTES_MAX).map(|body| body.len()), Ok(BODY_BYTES_MAX));
     }
 
     #[test]
@@ -142,7 +158,7 @@ mod tests {
     fn a_request_without_its_parts_has_empty_ones() {
         let request = read(&serde_json::json!({"requestContext": {"http": {"method": "POST"}}})).unwrap();
         assert_eq!(request.source(), "");
-        assert_eq!(request.into_webhook(10).unwrap().body, b"");
+        assert_eq!(request.into_webhook(&source("")).unwrap().body, b"");
     }
 
     #[test]
@@ -153,11 +169,11 @@ mod tests {
         ] {
             let request = read(&serde_json::from_str(sample).unwrap()).unwrap();
             assert_eq!(request.source(), "github");
-            let webhook = request.into_webhook(BODY_BYTES_MAX).unwrap();
+            let source = source("");
+            let webhook = request.into_webhook(&source).unwrap();
             assert_eq!(webhook.body, include_bytes!("../../../events/github-push.json"));
             let keyring = Keyring::parse("posthouse-sample-secret").unwrap();
-            let scheme = Preset::find("github").unwrap().unwrap().scheme;
-            assert!(scheme.verify(&webhook, &keyring, Timestamp::from_seconds(0)).is_ok());
+            assert!(source.scheme.verify(&webhook, &keyring, None, Timestamp::from_seconds(0)).is_ok());
         }
     }
 }

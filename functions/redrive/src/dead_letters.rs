@@ -21,14 +21,16 @@ pub(crate) struct DeadLetter {
     receipt_handle: String,
 }
 
+/// The dead-letter queue.
 #[derive(Debug)]
-pub(crate) struct DeadLetters {
+pub struct DeadLetters {
     client: Client,
     queue_url: String,
 }
 
 impl DeadLetters {
-    pub(crate) fn new(config: &SdkConfig, queue_url: String) -> Self {
+    /// The dead-letter queue at this URL.
+    pub fn new(config: &SdkConfig, queue_url: String) -> Self {
         Self { client: Client::new(config), queue_url }
     }
 

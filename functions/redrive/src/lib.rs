@@ -20,7 +20,8 @@ use shared::{
 };
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use dead_letters::{DeadLetter, DeadLetters};
+use dead_letters::DeadLetter;
+pub use dead_letters::DeadLetters;
 pub use request::{EVENT_IDS_MAX, Filter, PER_SECOND_DEFAULT, PER_SECOND_MAX, Plan, RequestError};
 
 /// What is left at the end of an invocation to put back what was not meant, in seconds.
@@ -31,9 +32,12 @@ const PROGRESS_EVERY: u64 = 100;
 /// Sends dead letters on again.
 #[derive(Debug)]
 pub struct Redrive {
-    ledger: Ledger,
-    doorbells: Bell,
-    dead_letters: DeadLetters,
+    /// Events and deliveries.
+    pub ledger: Ledger,
+    /// The queue of doorbells.
+    pub doorbells: Bell,
+    /// The dead-letter queue.
+    pub dead_letters: DeadLetters,
 }
 
 /// What a redrive did, or with `dryRun` would do.

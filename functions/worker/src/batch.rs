@@ -6,7 +6,7 @@ use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMe
 use futures::{FutureExt, StreamExt, stream};
 use shared::{doorbell::Doorbell, time::Timestamp};
 
-use crate::{Invocation, Worker, delivering::deliver};
+use crate::{Invocation, Worker, delivering::deliver, http::Exchange};
 
 /// Most doorbells handled at the same time: the template's batch size, so that one slow destination holds up nobody.
 pub const RECORDS_CONCURRENT_MAX: usize = 10;
@@ -32,7 +32,7 @@ struct Record {
 }
 
 pub(crate) async fn work(
-    worker: &Worker,
+    worker: &Worker<impl Exchange>,
     batch: SqsEvent,
     invocation: Invocation<'_>,
 ) -> Result<SqsBatchResponse, lambda_runtime::Error> {
@@ -71,7 +71,7 @@ fn response(kept: Vec<String>) -> SqsBatchResponse {
 }
 
 /// Whether the doorbell must come again.
-async fn keep(worker: &Worker, record: &Record, invocation: Invocation<'_>) -> bool {
+async fn keep(worker: &Worker<impl Exchange>, record: &Record, invocation: Invocation<'_>) -> bool {
     let verdict = guarded(&record.message_id, handle(worker, record, invocation)).await;
     if let Verdict::KeepUntil(moment) = verdict {
         // Without this it comes again after the queue's visibility timeout, and the ledger then says how long to wait.
@@ -90,7 +90,7 @@ async fn guarded(message_id: &str, handling: impl Future<Output = Verdict>) -> V
     })
 }
 
-async fn handle(worker: &Worker, record: &Record, invocation: Invocation<'_>) -> Verdict {
+async fn handle(worker: &Worker<impl Exchange>, record: &Record, invocation: Invocation<'_>) -> Verdict {
     let Ok(doorbell) = serde_json::from_str::<Doorbell>(&record.body) else {
         return put_aside(worker, &record.body, "this is no doorbell").await;
     };
@@ -106,7 +106,7 @@ async fn handle(worker: &Worker, record: &Record, invocation: Invocation<'_>) ->
 }
 
 /// Puts the message into the dead-letter queue with the reason, and only then lets the queue forget it.
-pub(crate) async fn put_aside(worker: &Worker, body: &str, reason: &str) -> Verdict {
+pub(crate) async fn put_aside(worker: &Worker<impl Exchange>, body: &str, reason: &str) -> Verdict {
     metrics::counter!("DeadLetters").increment(1);
     match worker.dead_letters.put_aside(body, reason).await {
         Ok(()) => {

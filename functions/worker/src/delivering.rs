@@ -20,6 +20,7 @@ use crate::{
     batch::{Verdict, put_aside},
     failure::Failure,
     handlers::{HANDLER_WRITES_MAX, Handler, OnRefused},
+    http::{self, Exchange},
 };
 
 /// What loading (6 s), claiming (6), the body (4), the keyring (6) and finishing (6) take at the most, beside the destination's
@@ -40,7 +41,7 @@ enum Attempt {
 }
 
 pub(crate) async fn deliver(
-    worker: &Worker,
+    worker: &Worker<impl Exchange>,
     doorbell: &Doorbell,
     owner: &str,
     invocation: Invocation<'_>,
@@ -69,7 +70,7 @@ pub(crate) async fn deliver(
 }
 
 /// During a deployment the receiver may know a destination before this worker does.
-async fn unconfigured(worker: &Worker, doorbell: &Doorbell, now: Timestamp) -> Result<Verdict, LedgerError> {
+async fn unconfigured(worker: &Worker<impl Exchange>, doorbell: &Doorbell, now: Timestamp) -> Result<Verdict, LedgerError> {
     let received_at = worker.ledger.received_at(&doorbell.event_key(), now).await?;
     if received_at.is_some_and(|received_at| now.since(received_at) < Duration::from_secs(DEPLOYMENT_SECONDS)) {
         return Ok(Verdict::Keep);
@@ -88,7 +89,7 @@ fn has_time(destination: &Destination, invocation: Invocation<'_>) -> bool {
 
 /// Claims the delivery. One that waits for a paused destination is claimed once the pause is seen to be over.
 async fn claim(
-    worker: &Worker,
+    worker: &Worker<impl Exchange>,
     doorbell: &Doorbell,
     event: &Event,
     owner: &str,
@@ -104,7 +105,7 @@ async fn claim(
 }
 
 async fn attempt(
-    worker: &Worker,
+    worker: &Worker<impl Exchange>,
     doorbell: &Doorbell,
     destination: &Destination,
     event: &Event,
@@ -152,7 +153,7 @@ async fn attempt(
 }
 
 async fn try_once(
-    worker: &Worker,
+    worker: &Worker<impl Exchange>,
     destination: &Destination,
     event: &Event,
     body: Vec<u8>,
@@ -160,8 +161,9 @@ async fn try_once(
     now: Timestamp,
 ) -> Result<Attempt, LedgerError> {
     match &destination.kind {
-        DestinationKind::Http(http) => {
-            let delivered = worker.http.deliver(&destination.name, http, event, body, &worker.keyrings, now).await;
+        DestinationKind::Http(endpoint) => {
+            let delivered =
+                http::deliver(&worker.exchange, &destination.name, endpoint, event, body, &worker.keyrings, now).await;
             Ok(delivered.map_or_else(Attempt::Failed, |()| Attempt::Arrived))
         }
         DestinationKind::Handler(name) => match worker.handlers.find(name) {
@@ -173,7 +175,7 @@ async fn try_once(
 }
 
 async fn run_handler(
-    worker: &Worker,
+    worker: &Worker<impl Exchange>,
     handler: &dyn Handler,
     event: &Event,
     body: &[u8],

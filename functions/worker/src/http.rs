@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
-use reqwest::{Client, Response, StatusCode, header, redirect::Policy};
+use reqwest::{
+    Client, Response, StatusCode,
+    header::{self, HeaderMap, HeaderValue},
+    redirect::Policy,
+};
 use shared::{
     config::HttpDestination, event::Event, names::DestinationName, secrets::Keyrings, signatures::outgoing, time::Timestamp,
 };
@@ -20,14 +24,35 @@ pub(crate) const RESPONSE_BYTES_MAX: usize = 64 * 1024;
 /// What a header value must not hold as it is.
 const HEADER_UNSAFE: &AsciiSet = &CONTROLS.add(b' ').add(b'%');
 
-/// Delivers over HTTP. Its retries are the delivery's: the client itself makes none.
+/// One HTTP exchange with a destination: over the network, or with a simulated destination.
+pub trait Exchange: Send + Sync {
+    /// POSTs once, within `timeout` as a whole. It makes no retries: those are the delivery's.
+    fn post(
+        &self,
+        url: &str,
+        headers: HeaderMap,
+        body: Vec<u8>,
+        timeout: Duration,
+    ) -> impl Future<Output = Result<Answer, Failure>> + Send;
+}
+
+/// What a destination answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its `Retry-After`, as sent.
+    pub retry_after: Option<String>,
+}
+
+/// Exchanges over the network.
 #[derive(Debug, Clone)]
-pub struct HttpSender {
+pub struct HttpClient {
     client: Client,
 }
 
-impl HttpSender {
-    /// A client that trusts the machine's certificate authorities.
+impl HttpClient {
+    /// A client that follows no redirect and uses no proxy.
     pub fn new() -> Result<Self, reqwest::Error> {
         // Refused only if a provider is installed already, which is as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -41,39 +66,52 @@ impl HttpSender {
             .build()?;
         Ok(Self { client })
     }
+}
 
-    /// One attempt. The same delivery has the same `Idempotency-Key` and `webhook-id` in every attempt, so that a destination
-    /// can tell a repeat.
-    pub async fn deliver(
-        &self,
-        name: &DestinationName,
-        destination: &HttpDestination,
-        event: &Event,
-        body: Vec<u8>,
-        keyrings: &Keyrings,
-        now: Timestamp,
-    ) -> Result<(), Failure> {
-        let id = header_safe(&event.key.to_string());
-        let signature = sign(&id, &body, keyrings, &destination.secret, now).await?;
-        let mut request = self
-            .client
-            .post(&destination.url)
-            .timeout(destination.timeout)
-            .header("webhook-id", &id)
-            .header("webhook-timestamp", now.seconds())
-            .header("webhook-signature", signature)
-            .header("idempotency-key", format!("{id}#{name}"))
-            .header("posthouse-source", event.key.source.as_str())
-            .header("posthouse-event-type", header_safe(event.event_type.as_str()));
-        if let Some(content_type) = event.headers.get("content-type") {
-            request = request.header(header::CONTENT_TYPE, content_type);
-        }
-        match request.body(body).send().await {
-            Ok(response) => judge(response, now).await,
+impl Exchange for HttpClient {
+    async fn post(&self, url: &str, headers: HeaderMap, body: Vec<u8>, timeout: Duration) -> Result<Answer, Failure> {
+        match self.client.post(url).timeout(timeout).headers(headers).body(body).send().await {
+            Ok(response) => {
+                let retry_after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+                let answer = Answer { status: response.status(), retry_after: retry_after.map(str::to_owned) };
+                drain(response).await;
+                Ok(answer)
+            }
             Err(error) if error.is_builder() => Err(Failure::Permanent(describe(&error))),
             Err(error) => Err(Failure::Transient(describe(&error))),
         }
     }
+}
+
+/// Delivers once.
+pub(crate) async fn deliver(
+    exchange: &impl Exchange,
+    name: &DestinationName,
+    destination: &HttpDestination,
+    event: &Event,
+    body: Vec<u8>,
+    keyrings: &Keyrings,
+    now: Timestamp,
+) -> Result<(), Failure> {
+    let id = header_safe(&event.key.to_string());
+    let signature = sign(&id, &body, keyrings, &destination.secret, now).await?;
+    let written = [
+        ("webhook-id", id.clone()),
+        ("webhook-timestamp", now.seconds().to_string()),
+        ("webhook-signature", signature),
+        ("idempotency-key", format!("{id}#{name}")),
+        ("posthouse-source", event.key.source.to_string()),
+        ("posthouse-event-type", header_safe(event.event_type.as_str())),
+    ];
+    let mut headers = HeaderMap::new();
+    for (name, value) in written {
+        let value = HeaderValue::try_from(value).map_err(|error| Failure::Permanent(format!("{name}: {error}")))?;
+        headers.insert(name, value);
+    }
+    let content_type = event.headers.get("content-type").and_then(|value| HeaderValue::try_from(value).ok());
+    headers.extend(content_type.map(|value| (header::CONTENT_TYPE, value)));
+    let answer = exchange.post(&destination.url, headers, body, destination.timeout).await?;
+    classify(answer.status, answer.retry_after.and_then(|asked| retry_after(&asked, now)))
 }
 
 /// Signs with every valid key. A keyring that cannot sign may have been mended meanwhile: it is read again, at most once a minute.
@@ -90,13 +128,6 @@ async fn sign(id: &str, body: &[u8], keyrings: &Keyrings, secret: &str, now: Tim
 }
 
 /// What the destination's answer means.
-async fn judge(response: Response, now: Timestamp) -> Result<(), Failure> {
-    let status = response.status();
-    let asked = response.headers().get(header::RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?, now));
-    drain(response).await;
-    classify(status, asked)
-}
-
 fn classify(status: StatusCode, asked: Option<Duration>) -> Result<(), Failure> {
     let reason = format!("the destination answered {status}");
     match status.as_u16() {

@@ -27,19 +27,27 @@ use shared::{
 pub use batch::RECORDS_CONCURRENT_MAX;
 pub use failure::{Failure, THROTTLE_SECONDS_DEFAULT, THROTTLES_PER_ATTEMPT, retry_after};
 pub use handlers::{HANDLER_WRITES_MAX, Handler, Handlers, OnRefused};
-pub use http::HttpSender;
+pub use http::{Answer, Exchange, HttpClient};
 
 /// Delivers.
 #[derive(Debug)]
-pub struct Worker {
-    gateway: Gateway,
-    ledger: Ledger,
-    bodies: Bodies,
-    keyrings: Keyrings,
-    doorbells: Bell,
-    dead_letters: Bell,
-    http: HttpSender,
-    handlers: Handlers,
+pub struct Worker<E = HttpClient> {
+    /// The configuration.
+    pub gateway: Gateway,
+    /// Events and deliveries.
+    pub ledger: Ledger,
+    /// Bodies that do not fit an item.
+    pub bodies: Bodies,
+    /// What deliveries are signed with.
+    pub keyrings: Keyrings,
+    /// The queue that it works for.
+    pub doorbells: Bell,
+    /// Where dead deliveries go.
+    pub dead_letters: Bell,
+    /// How it reaches HTTP destinations.
+    pub exchange: E,
+    /// Destinations that are compiled in.
+    pub handlers: Handlers,
 }
 
 /// One invocation.
@@ -67,11 +75,13 @@ impl Worker {
             keyrings: Keyrings::new(&config, required("SECRETS_PREFIX")?),
             doorbells: Bell::new(&config, required("DOORBELL_QUEUE_URL")?),
             dead_letters: Bell::new(&config, required("DEAD_LETTER_QUEUE_URL")?),
-            http: HttpSender::new()?,
+            exchange: HttpClient::new()?,
             handlers: Handlers::from_environment()?,
         })
     }
+}
 
+impl<E: Exchange> Worker<E> {
     /// Handles one batch and names the doorbells that must come again.
     pub async fn work(&self, batch: SqsEvent, invocation: Invocation<'_>) -> Result<SqsBatchResponse, lambda_runtime::Error> {
         batch::work(self, batch, invocation).await

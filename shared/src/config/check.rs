@@ -7,14 +7,14 @@ use toml::Spanned;
 
 use super::{
     AnswerSpec, BACKOFF_SECONDS_DEFAULT, BACKOFF_SECONDS_MAX, BACKOFFS_MAX, BODY_BYTES_MAX, ConfigError, DEDUPE_DAYS_DEFAULT,
-    DEDUPE_DAYS_MAX, DELIVERY_SECONDS_DEFAULT, DELIVERY_SECONDS_MAX, Destination, DestinationKind, Gateway, HttpDestination,
-    Pattern, ROUTES_PER_SOURCE_MAX, Route, Source,
-    file::{DestinationEntry, File, Kind, RouteEntry, SourceEntry},
+    DEDUPE_DAYS_MAX, DELIVERY_SECONDS_DEFAULT, DELIVERY_SECONDS_MAX, Destination, DestinationKind, ENROLLED_SUFFIX, Gateway,
+    HttpDestination, Pattern, ROUTES_PER_SOURCE_MAX, Route, Source,
+    file::{AnswerEntry, DestinationEntry, File, Kind, RouteEntry, SourceEntry},
 };
 use crate::{
-    location::Location,
+    location::{Location, Locations},
     names::{DestinationName, NameError, SourceName},
-    signatures::{Scheme, preset::Preset},
+    signatures::{Scheme, handshake::Handshake, preset::Preset},
     time::DAY_SECONDS,
 };
 
@@ -62,7 +62,8 @@ pub(super) fn check(file: File, text: &str) -> Result<Gateway, Fault> {
     for entry in file.routes {
         add_route(&mut sources, &destinations, entry)?;
     }
-    Ok(Gateway { sources, destinations })
+    let schemes = file.schemes.into_iter().map(|(name, scheme)| (name.into_inner(), scheme)).collect();
+    Ok(Gateway { schemes, sources, destinations })
 }
 
 fn named<T>(what: &str, name: &Spanned<String>, parse: fn(&str) -> Result<T, NameError>) -> Result<T, Fault> {
@@ -90,48 +91,101 @@ fn check_source(
             format!("source `{source}` has no `secret`: name the Secrets Manager secret with its signing keys"),
         )
     })?;
-    let (scheme, event, keep_headers) = find_scheme(&entry.scheme, schemes)?;
+    let preset = find_scheme(&entry.scheme, schemes)?;
     let body_bytes_max = entry.body_bytes_max.map(|given| Spanned::new(given.span(), *given.get_ref() as u64));
     let body_bytes_max = within(body_bytes_max, BODY_BYTES_MAX as u64, "body_bytes_max", 1..BODY_BYTES_MAX as u64 + 1)?;
-    let dedupe_days = within(entry.dedupe_days, DEDUPE_DAYS_DEFAULT, "dedupe_days", 1..DEDUPE_DAYS_MAX + 1)?;
-    let status = entry.answer.status.map(|given| Spanned::new(given.span(), u64::from(*given.get_ref())));
-    let status = match status {
-        Some(status) => Some(within(Some(status), 0, "status", 200..300)? as u16),
-        None => None,
-    };
-    let spec = entry.event.unwrap_or(event);
-    let places = [spec.id.as_ref(), spec.event_type.as_ref(), spec.occurred_at.as_ref().map(|spec| &spec.at)];
-    if places.into_iter().flatten().any(|place| matches!(place, Location::Signature(_))) {
+    let dedupe_default = preset.dedupe_days.unwrap_or(DEDUPE_DAYS_DEFAULT);
+    let dedupe_days = within(entry.dedupe_days, dedupe_default, "dedupe_days", 1..DEDUPE_DAYS_MAX + 1)?;
+    let answer = entry.answer.map(check_answer).transpose()?.unwrap_or(preset.answer);
+    let handshakes = entry.handshakes.unwrap_or(preset.handshakes);
+    for handshake in &handshakes {
+        handshake.check().map_err(|reason| Fault::new(name.span(), format!("source `{source}`: handshake: {reason}")))?;
+    }
+    if handshakes.iter().any(|handshake| handshake.enrol.is_some()) && !secret.get_ref().ends_with(ENROLLED_SUFFIX) {
+        let message = format!(
+            "source `{source}` receives its secret by handshake: the name of `secret` must end in `{ENROLLED_SUFFIX}`, \
+             the only ones that the receiver may write"
+        );
+        return Err(Fault::new(secret.span(), message));
+    }
+    if handshakes.iter().any(Handshake::needs_handshake_secret) && entry.handshake_secret.is_none() {
+        let message = format!(
+            "source `{source}` has no `handshake_secret`: name the Secrets Manager secret with the token that the \
+             provider's handshake must show"
+        );
+        return Err(Fault::new(name.span(), message));
+    }
+    let mut event = entry.event.unwrap_or(preset.event);
+    event.id = event.id.or_else(|| preset.scheme.id().cloned().map(Into::into));
+    if event.places().any(|place| matches!(place, Location::Signature(_) | Location::Claim(_))) {
         return Err(Fault::new(name.span(), format!("source `{source}`: `event` cannot look into the signature")));
     }
+    let replayable = event.id.iter().flat_map(Locations::iter).any(|place| !preset.scheme.covers(place));
     Ok(Source {
         name: source,
-        scheme,
+        replay_guard: entry.replay_guard.unwrap_or(replayable && preset.scheme.signs_content()),
+        scheme: preset.scheme,
         secret: named("secret", &secret, SourceName::parse)?.into(),
-        event: spec,
-        keep_headers: entry.keep_headers.unwrap_or(keep_headers).iter().map(|header| header.to_ascii_lowercase()).collect(),
+        handshake_secret: match &entry.handshake_secret {
+            Some(secret) => Some(named("secret", secret, SourceName::parse)?.into()),
+            None => None,
+        },
+        public_url: entry.public_url.map(|url| check_public_url(&url)).transpose()?,
+        methods: entry.methods.unwrap_or(preset.methods),
+        handshakes,
+        event,
+        keep_headers: entry
+            .keep_headers
+            .unwrap_or(preset.keep_headers)
+            .iter()
+            .map(|header| header.to_ascii_lowercase())
+            .collect(),
         body_bytes_max: body_bytes_max as usize,
         dedupe: Duration::from_secs(dedupe_days * DAY_SECONDS),
-        answer: AnswerSpec { status, body: entry.answer.body },
+        answer,
         routes: Vec::new(),
     })
 }
 
-/// A scheme of the file goes before a preset of the same name.
-fn find_scheme(
-    name: &Spanned<String>,
-    schemes: &BTreeMap<Spanned<String>, Scheme>,
-) -> Result<(Scheme, crate::event::EventSpec, Vec<String>), Fault> {
+fn check_answer(entry: AnswerEntry) -> Result<AnswerSpec, Fault> {
+    let status = entry.status.map(|given| Spanned::new(given.span(), u64::from(*given.get_ref())));
+    let status = match status {
+        Some(status) => u16::try_from(within(Some(status), 0, "status", 200..300)?).ok(),
+        None => None,
+    };
+    Ok(AnswerSpec { status, body: entry.body })
+}
+
+/// The URL as registered: its text is signed, so only its outline is looked at. A user and password may be part of it.
+fn check_public_url(url: &Spanned<String>) -> Result<String, Fault> {
+    let fault = |message: &str| Fault::new(url.span(), format!("`public_url` {message}"));
+    let text = url.get_ref().as_str();
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    match host {
+        None => Err(fault("must start with https://, exactly as it is registered with the provider")),
+        Some("") => Err(fault("has no host")),
+        Some(_) if text.contains(['#', ' ']) => Err(fault("has a space or a fragment in it")),
+        // The query comes with each request.
+        Some(_) => Ok(text.split('?').next().unwrap_or_default().to_owned()),
+    }
+}
+
+/// What a scheme's name brings with it. A scheme of the file goes before a preset of the same name.
+fn find_scheme(name: &Spanned<String>, schemes: &BTreeMap<Spanned<String>, Scheme>) -> Result<Preset, Fault> {
     if let Some((_, scheme)) = schemes.iter().find(|(known, _)| known.get_ref() == name.get_ref()) {
-        return Ok((scheme.clone(), crate::event::EventSpec::default(), Vec::new()));
+        return Ok(Preset::of_scheme(name.get_ref(), scheme.clone()));
     }
     match Preset::find(name.get_ref()) {
-        Some(Ok(preset)) => Ok((preset.scheme, preset.event, preset.keep_headers)),
+        Some(Ok(preset)) => Ok(preset),
         Some(Err(message)) => Err(Fault::new(name.span(), message)),
         None => {
-            let presets = Preset::names().collect::<Vec<_>>().join(", ");
-            let message =
-                format!("there is no scheme `{0}`: presets are {presets}; or describe it under [schemes.{0}]", name.get_ref());
+            let similar = Preset::similar(name.get_ref());
+            let hint = if similar.is_empty() { ";".to_owned() } else { format!("; did you mean {}?", similar.join(" or ")) };
+            let message = format!(
+                "there is no scheme `{0}`{hint} `posthouse providers` lists the presets (docs/providers.md has them too); \
+                 or describe it under [schemes.{0}]",
+                name.get_ref()
+            );
             Err(Fault::new(name.span(), message))
         }
     }

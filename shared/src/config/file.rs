@@ -2,10 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use http::Method;
+use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
-use crate::{event::EventSpec, signatures::Scheme};
+use crate::{
+    event::EventSpec,
+    signatures::{
+        Scheme,
+        handshake::Handshake,
+        preset::{methods, one_or_many},
+    },
+};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -25,12 +33,26 @@ pub(super) struct File {
 pub(super) struct SourceEntry {
     pub(super) scheme: Spanned<String>,
     pub(super) secret: Option<Spanned<String>>,
+    pub(super) handshake_secret: Option<Spanned<String>>,
+    pub(super) public_url: Option<Spanned<String>>,
+    #[serde(default, deserialize_with = "some_methods")]
+    pub(super) methods: Option<Vec<Method>>,
+    #[serde(default, rename = "handshake", deserialize_with = "some_handshakes")]
+    pub(super) handshakes: Option<Vec<Handshake>>,
     pub(super) event: Option<EventSpec>,
+    pub(super) replay_guard: Option<bool>,
     pub(super) keep_headers: Option<Vec<String>>,
     pub(super) body_bytes_max: Option<Spanned<usize>>,
     pub(super) dedupe_days: Option<Spanned<u64>>,
-    #[serde(default)]
-    pub(super) answer: AnswerEntry,
+    pub(super) answer: Option<AnswerEntry>,
+}
+
+fn some_methods<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Method>>, D::Error> {
+    methods(deserializer).map(Some)
+}
+
+fn some_handshakes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Handshake>>, D::Error> {
+    one_or_many(deserializer).map(Some)
 }
 
 #[derive(Default, Deserialize)]

@@ -11,10 +11,13 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 
 pub use pattern::Pattern;
 
+use http::Method;
+use serde::Deserialize;
+
 use crate::{
     event::EventSpec,
     names::{DestinationName, EventType, SourceName},
-    signatures::Scheme,
+    signatures::{Scheme, handshake::Handshake},
 };
 
 /// Largest body taken, in bytes: Lambda's own bound on a synchronous request (6 MB), which binds before API Gateway's 10 MB.
@@ -36,6 +39,9 @@ pub const BACKOFF_SECONDS_DEFAULT: [u64; 8] = [5, 30, 120, 600, 3600, 10_800, 21
 pub const DELIVERY_SECONDS_MAX: u64 = 30;
 /// How long a destination may take to answer unless the configuration says otherwise, in seconds.
 pub const DELIVERY_SECONDS_DEFAULT: u64 = 10;
+/// How the names of secrets end that the receiver itself writes, when a provider's handshake brings the secret. The template
+/// allows it no others.
+pub const ENROLLED_SUFFIX: &str = "-enrolled";
 
 const _: () = assert!(DEDUPE_DAYS_DEFAULT <= DEDUPE_DAYS_MAX);
 const _: () = assert!(BACKOFF_SECONDS_DEFAULT.len() <= BACKOFFS_MAX);
@@ -44,6 +50,8 @@ const _: () = assert!(DEDUPE_DAYS_DEFAULT * crate::time::DAY_SECONDS > 2 * crate
 /// The whole configuration.
 #[derive(Clone, Debug)]
 pub struct Gateway {
+    /// The schemes that it describes itself, by name.
+    pub schemes: BTreeMap<String, Scheme>,
     /// Who may send.
     pub sources: BTreeMap<SourceName, Source>,
     /// Where events go.
@@ -59,8 +67,18 @@ pub struct Source {
     pub scheme: Scheme,
     /// Its keyring, by name under the stack's prefix.
     pub secret: String,
+    /// What its handshakes compare, as a verify token; a keyring, by name under the stack's prefix.
+    pub handshake_secret: Option<String>,
+    /// The URL that is registered with the provider, without a query, for schemes that sign it. `None`: as API Gateway saw it.
+    pub public_url: Option<String>,
+    /// The methods that its webhooks come by.
+    pub methods: Vec<Method>,
+    /// What the provider asks of the URL before it sends.
+    pub handshakes: Vec<Handshake>,
     /// Where its events carry id, type and time.
     pub event: EventSpec,
+    /// Whether a captured webhook could be sent again under another id, and is therefore known by what was signed as well.
+    pub replay_guard: bool,
     /// Headers kept on its events, beside the content type.
     pub keep_headers: Vec<String>,
     /// Largest body taken from it, in bytes.
@@ -74,7 +92,8 @@ pub struct Source {
 }
 
 /// What a sender is answered when its webhook is accepted. Some want one status or an empty body.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct AnswerSpec {
     /// Instead of 202 for an accepted event and 200 for a duplicate.
     pub status: Option<u16>,

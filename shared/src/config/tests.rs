@@ -90,9 +90,80 @@ fn a_duplicate_name_is_named_with_its_line() {
 }
 
 #[test]
-fn an_unknown_scheme_says_which_there_are() {
-    let message = spoiled("scheme = \"github\"", "scheme = \"gitlab\"");
-    assert!(message.starts_with("gateway.toml:3:10: there is no scheme `gitlab`: presets are github, "), "{message}");
+fn an_unknown_scheme_says_what_may_have_been_meant() {
+    let message = spoiled("scheme = \"github\"", "scheme = \"githup\"");
+    assert!(
+        message.starts_with("gateway.toml:3:10: there is no scheme `githup`; did you mean github or github-sha1?"),
+        "{message}"
+    );
+    assert!(message.contains("posthouse providers"), "{message}");
+    let message = spoiled("scheme = \"github\"", "scheme = \"nobody\"");
+    assert!(message.starts_with("gateway.toml:3:10: there is no scheme `nobody`; `posthouse providers`"), "{message}");
+}
+
+fn source(settings: &str) -> Result<Source, String> {
+    let gateway = Gateway::parse(&format!("[sources.s]\n{settings}"), "gateway.toml").map_err(|error| error.to_string())?;
+    Ok(gateway.sources.into_values().next().unwrap())
+}
+
+#[test]
+fn a_secret_that_a_handshake_brings_has_a_name_that_the_receiver_may_write() {
+    assert!(source("scheme = \"asana\"\nsecret = \"asana-enrolled\"").is_ok());
+    let message = source("scheme = \"asana\"\nsecret = \"asana\"").unwrap_err();
+    assert!(message.starts_with("gateway.toml:3:10: ") && message.contains("must end in `-enrolled`"), "{message}");
+}
+
+#[test]
+fn a_handshake_that_compares_a_secret_needs_one() {
+    assert!(source("scheme = \"meta\"\nsecret = \"meta\"\nhandshake_secret = \"meta-verify\"").is_ok());
+    let message = source("scheme = \"meta\"\nsecret = \"meta\"").unwrap_err();
+    assert!(message.contains("no `handshake_secret`"), "{message}");
+    let own = "scheme = \"github\"\nsecret = \"a\"\nhandshake = { method = \"GET\", answer = { body = \"{secret}\" } }";
+    assert!(source(own).unwrap_err().contains("handshake: `{secret}` cannot stand in an answer"));
+}
+
+#[test]
+fn a_public_url_is_kept_as_it_is_registered_but_for_its_query() {
+    let url = |url: &str| {
+        source(&format!("scheme = \"square\"\nsecret = \"a\"\npublic_url = \"{url}\"")).map(|source| source.public_url)
+    };
+    assert_eq!(url("https://u:p@h:8443/x?a=1"), Ok(Some("https://u:p@h:8443/x".to_owned())));
+    for wrong in ["h/x", "https://", "https://h/#a", "https://h/a b"] {
+        assert!(url(wrong).unwrap_err().contains("`public_url` "), "{wrong}");
+    }
+}
+
+#[test]
+fn a_source_is_guarded_against_replays_where_its_event_id_is_not_signed() {
+    let guarded = |scheme: &str| source(&format!("scheme = \"{scheme}\"\nsecret = \"a\"")).unwrap().replay_guard;
+    for unsigned_id in ["github", "shopify", "twilio", "zendesk", "paypal"] {
+        assert!(guarded(unsigned_id), "{unsigned_id}");
+    }
+    // Their id is signed, or they have none, or whoever has seen one webhook could send any.
+    for other in ["stripe", "standard-webhooks", "slack", "mailgun", "xero", "gitlab", "postmark"] {
+        assert!(!guarded(other), "{other}");
+    }
+    assert!(!source("scheme = \"github\"\nsecret = \"a\"\nreplay_guard = false").unwrap().replay_guard);
+}
+
+#[test]
+fn a_scheme_says_how_long_its_webhooks_could_be_replayed() {
+    let seconds = |scheme: &str| source(&format!("scheme = \"{scheme}\"\nsecret = \"a\"")).unwrap().scheme.replayable_seconds();
+    assert_eq!(seconds("stripe"), Some(600));
+    assert_eq!(seconds("github"), None);
+    assert_eq!(seconds("sendgrid"), None);
+}
+
+#[test]
+fn a_schemes_own_id_is_the_events_id_unless_the_source_says_otherwise() {
+    let own = |event: &str| {
+        let scheme = "algorithm = \"hmac-sha256\"\nsigned = \"{id}{body}\"\nid = \"header:x-id\"\nsignature = { at = \"header:s\", encoding = \"hex\" }";
+        let text = format!("[sources.s]\nscheme = \"own\"\nsecret = \"a\"\n{event}\n[schemes.own]\n{scheme}");
+        let source = Gateway::parse(&text, "gateway.toml").unwrap().sources.into_values().next().unwrap();
+        (source.event.id.unwrap().to_string(), source.replay_guard)
+    };
+    assert_eq!(own(""), ("header:x-id".to_owned(), false));
+    assert_eq!(own("event = { id = \"header:other\" }"), ("header:other".to_owned(), true));
 }
 
 #[test]
@@ -177,6 +248,9 @@ fn fenced<'a>(markdown: &'a str, language: &str) -> Vec<&'a str> {
     markdown.split(opening.as_str()).skip(1).filter_map(|rest| rest.split("```").next()).collect()
 }
 
+const ACME: &str =
+    "[schemes.acme]\nalgorithm = \"hmac-sha256\"\nsigned = \"{body}\"\nsignature = { at = \"header:s\", encoding = \"hex\" }";
+
 #[test]
 fn every_configuration_that_we_ship_or_document_is_good() {
     let shipped = [
@@ -187,17 +261,32 @@ fn every_configuration_that_we_ship_or_document_is_good() {
         ("README.md", include_str!("../../../README.md")),
         ("docs/configuration.md", include_str!("../../../docs/configuration.md")),
         ("docs/deploy.md", include_str!("../../../docs/deploy.md")),
+        ("docs/schemes.md", include_str!("../../../docs/schemes.md")),
     ];
     let blocks = documented.into_iter().flat_map(|(file, text)| {
         let blocks = fenced(text, "toml");
         assert!(!blocks.is_empty(), "{file} shows no configuration");
         blocks.into_iter().map(move |block| (file, block))
     });
+    // What is shown in parts is one file: a source may name a scheme that another part describes.
+    let blocks = blocks.map(|(file, block)| match block.contains("scheme = \"acme\"") && !block.contains("[schemes.acme]") {
+        true => (file, format!("{ACME}\n{block}")),
+        false => (file, block.to_owned()),
+    });
+    let shipped = shipped.map(|(file, text)| (file, text.to_owned()));
     for (file, text) in shipped.into_iter().chain(blocks) {
-        if let Err(error) = Gateway::parse(text, file) {
+        if let Err(error) = Gateway::parse(&text, file) {
             panic!("{error}\n{text}");
         }
     }
+}
+
+#[test]
+fn the_documented_enrolment_is_one() {
+    let [enrolment] = fenced(include_str!("../../../docs/schemes.md"), "json")[..] else { panic!("not one") };
+    let keyring = crate::secrets::Keyring::parse(enrolment).unwrap();
+    let just_before = crate::time::Timestamp::parse_rfc3339("2026-12-01T08:59:59Z").unwrap();
+    assert!(keyring.enrolled(crate::secrets::Secret::new("brought"), just_before).is_some());
 }
 
 #[test]

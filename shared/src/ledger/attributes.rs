@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_dynamodb::{primitives::Blob, types::AttributeValue};
 
 use crate::time::Timestamp;
 
@@ -24,6 +24,10 @@ pub(super) fn seconds(moment: Timestamp) -> AttributeValue {
     number(moment.seconds())
 }
 
+pub(super) fn binary(bytes: &[u8]) -> AttributeValue {
+    AttributeValue::B(Blob::new(bytes))
+}
+
 pub(super) fn read_string<'a>(item: &'a Item, name: &str) -> Option<&'a str> {
     item.get(name)?.as_s().ok().map(String::as_str)
 }
@@ -34,6 +38,10 @@ pub(super) fn read_number(item: &Item, name: &str) -> Option<u64> {
 
 pub(super) fn read_millis(item: &Item, name: &str) -> Option<Timestamp> {
     read_number(item, name).map(Timestamp::from_millis)
+}
+
+pub(super) fn read_binary<'a>(item: &'a Item, name: &str) -> Option<&'a [u8]> {
+    item.get(name)?.as_b().ok().map(Blob::as_ref)
 }
 
 pub(super) fn read_strings<'a>(item: &'a Item, name: &str) -> Option<Vec<&'a str>> {

@@ -1,17 +1,18 @@
 //! Events: recorded once, found again, never changed.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use aws_sdk_dynamodb::{
     operation::put_item::PutItemError,
-    primitives::Blob,
     types::{AttributeValue, ReturnValuesOnConditionCheckFailure},
 };
 use sha2::{Digest, Sha256};
 
 use super::{
     Ledger, LedgerError, SHARDS,
-    attributes::{Item, millis, number, read_millis, read_number, read_string, read_strings, seconds, string},
+    attributes::{
+        Item, binary, millis, number, read_binary, read_millis, read_number, read_string, read_strings, seconds, string,
+    },
 };
 use crate::{
     bodies::StoredBody,
@@ -19,6 +20,10 @@ use crate::{
     names::{DestinationName, EventId, EventType},
     time::Timestamp,
 };
+
+/// How long what was signed is held for the event id that came with it first, in seconds, if no event is recorded under that id:
+/// longer than a receiver may run (`Timeout` in `infra/template.yaml`), so that by then none will be.
+pub const CONTENT_CLAIM_SECONDS: u64 = 40;
 
 /// The answer of [`Ledger::record`]: the moment of acceptance.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,12 +37,61 @@ pub enum Recorded {
     },
     /// Written before with another body. This one is kept beside it, quarantined.
     Conflict,
+    /// What was signed is known already under another id, which the signature does not cover: the webhook was captured and
+    /// sent again, or its sender sent the same twice under two ids.
+    Replayed {
+        /// The id that it is recorded under.
+        first: EventId,
+        /// As in [`Recorded::Seen`].
+        unclaimed: Vec<DestinationName>,
+    },
+}
+
+/// What was signed, for schemes that do not cover the event's id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SignedContent {
+    /// Its digest.
+    pub sha256: BodyDigest,
+    /// How long it is remembered.
+    pub expires_at: Timestamp,
+}
+
+/// Which event id what was signed belongs to.
+struct ContentClaim {
+    event_id: EventId,
+    claimed_at: Timestamp,
 }
 
 impl Ledger {
-    /// Records an event in one conditional put. Once this answers, the event is durable.
-    pub async fn record(&self, event: &Event, body: &StoredBody) -> Result<Recorded, LedgerError> {
-        let put = self.client.put_item().table_name(&self.table).set_item(Some(event_item(event, body, "event")));
+    /// Records an event in one conditional put. Once this answers, the event is durable. With `content`, a put before that
+    /// one claims what was signed for this event's id.
+    pub async fn record(
+        &self,
+        event: &Event,
+        body: &StoredBody,
+        content: Option<SignedContent>,
+    ) -> Result<Recorded, LedgerError> {
+        let known = match content {
+            Some(content) => self.first_of_content(event, body, content).await?,
+            None => None,
+        };
+        match known {
+            Some(known) => Ok(known),
+            None => self.record_event(event, body, content).await,
+        }
+    }
+
+    async fn record_event(
+        &self,
+        event: &Event,
+        body: &StoredBody,
+        content: Option<SignedContent>,
+    ) -> Result<Recorded, LedgerError> {
+        let mut item = event_item(event, body, "event");
+        if let Some(content) = content.filter(|content| content.sha256 != event.sha256) {
+            item.insert("content_sha256".to_owned(), binary(content.sha256.as_bytes()));
+        }
+        let put = self.client.put_item().table_name(&self.table).set_item(Some(item));
         let put = put
             .condition_expression("attribute_not_exists(pk) OR expires_at <= :now")
             .expression_attribute_values(":now", seconds(event.received_at))
@@ -51,14 +105,93 @@ impl Ledger {
         }
     }
 
+    /// Claims what was signed for this event's id. `Some` if there is nothing left to record.
+    ///
+    /// It comes before the event, so that of two requests at once only one is new. If the function dies between the two puts,
+    /// the sender's next try has the same id and goes on; one with another id takes over as soon as the first can no longer be
+    /// on its way. Each take-over is of one claim and so happens once.
+    async fn first_of_content(
+        &self,
+        event: &Event,
+        body: &StoredBody,
+        content: SignedContent,
+    ) -> Result<Option<Recorded>, LedgerError> {
+        let Some(claim) = self.claim_content(event, content, None).await? else { return Ok(None) };
+        let first = EventKey { source: event.key.source.clone(), event_id: claim.event_id.clone() };
+        let held_until = claim.claimed_at.plus(Duration::from_secs(CONTENT_CLAIM_SECONDS));
+        match self.find_item(&first, event.received_at).await? {
+            Some(item) if first == event.key => return self.compare(event, body, &item).await.map(Some),
+            Some(item) if content_digest(&item) == Some(content.sha256) => {
+                let (recorded, _) = read_event(&first, &item)?;
+                let unclaimed = self.unclaimed(&recorded).await?;
+                return Ok(Some(Recorded::Replayed { first: first.event_id, unclaimed }));
+            }
+            None if first != event.key && event.received_at < held_until => {
+                return Err(LedgerError::Unavailable("what was signed is being recorded under another id".to_owned()));
+            }
+            // It is ours, and is tried again; or it was never recorded; or the first id has another content, and this one went
+            // into quarantine.
+            _ => {}
+        }
+        match self.claim_content(event, content, Some(&claim)).await? {
+            None => Ok(None),
+            Some(taken) if taken.event_id == event.key.event_id => Ok(None),
+            // Another request took it over at this moment: when the sender sends again, that one is recorded.
+            Some(_) => Err(LedgerError::Unavailable("what was signed is being recorded under another id".to_owned())),
+        }
+    }
+
+    /// Writes whose content it is, unless there is another claim than `instead_of`; then that one.
+    async fn claim_content(
+        &self,
+        event: &Event,
+        content: SignedContent,
+        instead_of: Option<&ContentClaim>,
+    ) -> Result<Option<ContentClaim>, LedgerError> {
+        let EventKey { source, event_id } = &event.key;
+        let put = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .item("pk", string(format!("{source}#{}", content.sha256.to_hex())))
+            .item("sk", string("content"))
+            .item("event_id", string(event_id.as_str()))
+            .item("claimed_at", millis(event.received_at))
+            .item("expires_at", seconds(content.expires_at))
+            .expression_attribute_values(":now", seconds(event.received_at))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        let is_free = "attribute_not_exists(pk) OR expires_at <= :now";
+        let put = match instead_of {
+            None => put.condition_expression(is_free),
+            Some(claim) => put
+                .condition_expression(format!("{is_free} OR (event_id = :event_id AND claimed_at = :claimed_at)"))
+                .expression_attribute_values(":event_id", string(claim.event_id.as_str()))
+                .expression_attribute_values(":claimed_at", millis(claim.claimed_at)),
+        };
+        match put.send().await.map_err(|error| error.into_service_error()) {
+            Ok(_) => Ok(None),
+            Err(PutItemError::ConditionalCheckFailedException(refused)) => {
+                let claim = refused.item.as_ref().and_then(|item| {
+                    let event_id = EventId::parse(read_string(item, "event_id")?).ok()?;
+                    Some(ContentClaim { event_id, claimed_at: read_millis(item, "claimed_at")? })
+                });
+                claim.map(Some).ok_or_else(|| LedgerError::Corrupt { key: event.key.to_string(), reason: "no event_id" })
+            }
+            Err(error) => Err(LedgerError::of(&error)),
+        }
+    }
+
     /// The event of this key, if it is there and has not expired at `now`. A strongly consistent read.
     pub async fn find(&self, key: &EventKey, now: Timestamp) -> Result<Option<(Event, StoredBody)>, LedgerError> {
+        let item = self.find_item(key, now).await?;
+        item.map(|item| read_event(key, &item)).transpose()
+    }
+
+    async fn find_item(&self, key: &EventKey, now: Timestamp) -> Result<Option<Item>, LedgerError> {
         let get = self.client.get_item().table_name(&self.table).consistent_read(true);
         let get = get.key("pk", string(key.to_string())).key("sk", string("event"));
-        let answer = get.send().await.map_err(|error| LedgerError::of(&error))?;
-        let Some(item) = answer.item else { return Ok(None) };
-        let (event, body) = read_event(key, &item)?;
-        Ok((now.seconds() < event.expires_at.seconds()).then_some((event, body)))
+        let item = get.send().await.map_err(|error| LedgerError::of(&error))?.item;
+        Ok(item.filter(|item| read_number(item, "expires_at").is_none_or(|expires_at| now.seconds() < expires_at)))
     }
 
     /// When the event of this key was received, if it is there and has not expired at `now`. A strongly consistent read.
@@ -107,6 +240,11 @@ pub(super) fn shard(event_id: &EventId) -> u8 {
     Sha256::digest(event_id.as_str())[0] % SHARDS
 }
 
+/// What was signed: kept apart only where it is not the body.
+fn content_digest(event: &Item) -> Option<BodyDigest> {
+    ["content_sha256", "sha256"].iter().find_map(|name| read_binary(event, name)).and_then(BodyDigest::from_bytes)
+}
+
 fn event_item(event: &Event, body: &StoredBody, sort_key: &str) -> Item {
     let mut item = Item::from([
         ("pk".to_owned(), string(event.key.to_string())),
@@ -114,7 +252,7 @@ fn event_item(event: &Event, body: &StoredBody, sort_key: &str) -> Item {
         ("type".to_owned(), string(event.event_type.as_str())),
         ("received_at".to_owned(), millis(event.received_at)),
         ("body_bytes".to_owned(), number(event.body_bytes as u64)),
-        ("sha256".to_owned(), AttributeValue::B(Blob::new(event.sha256.as_bytes()))),
+        ("sha256".to_owned(), binary(event.sha256.as_bytes())),
         ("key_id".to_owned(), string(&event.key_id)),
         ("destinations".to_owned(), AttributeValue::L(event.destinations.iter().map(|name| string(name.as_str())).collect())),
         (
@@ -124,7 +262,7 @@ fn event_item(event: &Event, body: &StoredBody, sort_key: &str) -> Item {
         ("expires_at".to_owned(), seconds(event.expires_at)),
     ]);
     match body {
-        StoredBody::InItem(compressed) => item.insert("body".to_owned(), AttributeValue::B(Blob::new(compressed.as_slice()))),
+        StoredBody::InItem(compressed) => item.insert("body".to_owned(), binary(compressed)),
         StoredBody::InBucket(key) => item.insert("body_object".to_owned(), string(key)),
     };
     if let Some(occurred_at) = event.occurred_at {
@@ -141,8 +279,7 @@ fn event_item(event: &Event, body: &StoredBody, sort_key: &str) -> Item {
 
 fn read_event(key: &EventKey, item: &Item) -> Result<(Event, StoredBody), LedgerError> {
     let corrupt = |reason| LedgerError::Corrupt { key: key.to_string(), reason };
-    let binary = |name: &str| item.get(name).and_then(|value| value.as_b().ok()).map(Blob::as_ref);
-    let body = match (binary("body"), read_string(item, "body_object")) {
+    let body = match (read_binary(item, "body"), read_string(item, "body_object")) {
         (Some(compressed), _) => StoredBody::InItem(compressed.to_vec()),
         (None, Some(object)) => StoredBody::InBucket(object.to_owned()),
         (None, None) => return Err(corrupt("no body")),
@@ -156,7 +293,7 @@ fn read_event(key: &EventKey, item: &Item) -> Result<(Event, StoredBody), Ledger
         occurred_at: read_millis(item, "occurred_at"),
         headers: headers.iter().filter_map(|(name, value)| Some((name.clone(), value.as_s().ok()?.clone()))).collect(),
         body_bytes: read_number(item, "body_bytes").and_then(|n| usize::try_from(n).ok()).ok_or(corrupt("no body_bytes"))?,
-        sha256: binary("sha256").and_then(BodyDigest::from_bytes).ok_or(corrupt("no sha256"))?,
+        sha256: read_binary(item, "sha256").and_then(BodyDigest::from_bytes).ok_or(corrupt("no sha256"))?,
         key_id: read_string(item, "key_id").unwrap_or_default().to_owned(),
         destinations: destinations
             .into_iter()

@@ -8,6 +8,7 @@
 //! | event | `{source}#{event_id}` | `event` |
 //! | delivery | same | `delivery#{destination}` |
 //! | conflict | same | `conflict#{SHA-256 of the other body}` |
+//! | signed content | `{source}#{SHA-256 of it}` | `content` |
 //! | destination state | `destination#{name}` | `state` |
 //! | watermark | `audit` | `watermark` |
 //!
@@ -24,7 +25,7 @@ use aws_config::SdkConfig;
 use aws_sdk_dynamodb::{Client, types::AttributeValue};
 
 pub use delivery::{Bid, Claim, Delivery, FailureRecord, Finish, Lease, Outcome, Status};
-pub use event::Recorded;
+pub use event::{CONTENT_CLAIM_SECONDS, Recorded, SignedContent};
 
 use crate::{aws, event::EventKey, names::DestinationName};
 

@@ -1,62 +1,80 @@
-//! The keyed hashes, behind one type so that a message can be fed in pieces whatever the algorithm.
+//! Keyed and plain hashes, behind one type so that a message can be fed in pieces whatever the algorithm.
+//!
+//! `ring` is in every function already, for TLS.
 
-use hmac::{Hmac, KeyInit, Mac};
-use serde::Deserialize;
-use sha2::{Sha256, Sha384, Sha512};
+use ring::{digest, hmac};
+use subtle::ConstantTimeEq;
 
-/// A keyed hash algorithm (RFC 2104 over FIPS 180-4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Algorithm {
-    /// HMAC with SHA-256.
-    HmacSha256,
-    /// HMAC with SHA-384.
-    HmacSha384,
-    /// HMAC with SHA-512.
-    HmacSha512,
+/// A keyed hash (RFC 2104) or a plain one (FIPS 180-4).
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Hash {
+    Keyed(hmac::Algorithm),
+    Plain(&'static digest::Algorithm),
 }
 
 /// A message authentication code under way.
 #[derive(Clone)]
 pub(super) enum MessageAuthenticator {
-    Sha256(Hmac<Sha256>),
-    Sha384(Hmac<Sha384>),
-    Sha512(Hmac<Sha512>),
+    Keyed(hmac::Context),
+    Plain(digest::Context),
 }
 
 impl MessageAuthenticator {
-    pub(super) fn new(algorithm: Algorithm, key: &[u8]) -> Self {
-        // HMAC takes keys of every length (RFC 2104, section 2): these cannot fail.
-        const ANY_LENGTH: &str = "HMAC takes keys of every length";
-        match algorithm {
-            Algorithm::HmacSha256 => Self::Sha256(Hmac::new_from_slice(key).expect(ANY_LENGTH)),
-            Algorithm::HmacSha384 => Self::Sha384(Hmac::new_from_slice(key).expect(ANY_LENGTH)),
-            Algorithm::HmacSha512 => Self::Sha512(Hmac::new_from_slice(key).expect(ANY_LENGTH)),
+    /// A plain hash has no key: its secret is part of the message.
+    pub(super) fn new(hash: Hash, key: &[u8]) -> Self {
+        match hash {
+            Hash::Keyed(algorithm) => Self::Keyed(hmac::Context::with_key(&hmac::Key::new(algorithm, key))),
+            Hash::Plain(algorithm) => Self::Plain(digest::Context::new(algorithm)),
         }
     }
 
     pub(super) fn update(&mut self, bytes: &[u8]) {
         match self {
-            Self::Sha256(mac) => mac.update(bytes),
-            Self::Sha384(mac) => mac.update(bytes),
-            Self::Sha512(mac) => mac.update(bytes),
-        }
-    }
-
-    /// Constant-time comparison with a whole, untruncated code.
-    pub(super) fn matches(self, code: &[u8]) -> bool {
-        match self {
-            Self::Sha256(mac) => mac.verify_slice(code).is_ok(),
-            Self::Sha384(mac) => mac.verify_slice(code).is_ok(),
-            Self::Sha512(mac) => mac.verify_slice(code).is_ok(),
+            Self::Keyed(mac) => mac.update(bytes),
+            Self::Plain(hash) => hash.update(bytes),
         }
     }
 
     pub(super) fn finish(self) -> Vec<u8> {
         match self {
-            Self::Sha256(mac) => mac.finalize().into_bytes().to_vec(),
-            Self::Sha384(mac) => mac.finalize().into_bytes().to_vec(),
-            Self::Sha512(mac) => mac.finalize().into_bytes().to_vec(),
+            Self::Keyed(mac) => mac.sign().as_ref().to_vec(),
+            Self::Plain(hash) => hash.finish().as_ref().to_vec(),
         }
+    }
+}
+
+/// Whether two codes are the same, in a time that depends on their lengths alone.
+pub(super) fn same(left: &[u8], right: &[u8]) -> bool {
+    left.ct_eq(right).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hex_of(hash: Hash, key: &[u8], pieces: &[&[u8]]) -> String {
+        let mut mac = MessageAuthenticator::new(hash, key);
+        pieces.iter().for_each(|piece| mac.update(piece));
+        hex::encode(mac.finish())
+    }
+
+    /// RFC 2202 and RFC 4231, test case 2; FIPS 180-4's "abc".
+    #[test]
+    fn published_vectors_are_reproduced_in_pieces() {
+        let message: [&[u8]; 2] = [b"what do ya want ", b"for nothing?"];
+        let keyed = |algorithm| hex_of(Hash::Keyed(algorithm), b"Jefe", &message);
+        assert_eq!(keyed(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY), "effcdf6ae5eb2fa2d27416d5f184df9c259a7c79");
+        assert_eq!(keyed(hmac::HMAC_SHA256), "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+        assert_eq!(
+            hex_of(Hash::Plain(&digest::SHA1_FOR_LEGACY_USE_ONLY), b"unused", &[b"a", b"bc"]),
+            "a9993e364706816aba3e25717850c26c9cd0d89d"
+        );
+    }
+
+    #[test]
+    fn codes_of_other_lengths_are_not_the_same() {
+        assert!(same(b"ab", b"ab"));
+        assert!(!same(b"ab", b"a"));
+        assert!(!same(b"", b"a"));
     }
 }

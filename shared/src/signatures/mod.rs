@@ -3,24 +3,41 @@
 //! A [`Scheme`] is data: which bytes are signed, where the signature and the timestamp stand, how they are encoded. Nothing
 //! is parsed before it is verified but what the scheme itself needs. Comparison is constant-time on decoded bytes.
 
+mod examine;
+pub mod handshake;
+pub mod jwt;
+mod key;
 mod mac;
 pub mod outgoing;
 pub mod preset;
+pub mod public_key;
 mod scheme;
+mod sign;
 mod template;
+mod url;
+mod verify;
 
-use http::HeaderMap;
+use std::borrow::Cow;
 
-pub use mac::Algorithm;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+
+pub use examine::{Content, Examination, Looked, TimeSent};
+pub use key::SecretSpec;
 pub use scheme::{
-    Encoding, SIGNATURES_MAX, Scheme, SecretSpec, SignatureList, SignatureSpec, TOLERANCE_SECONDS_MAX, TimestampFormat,
-    TimestampSpec,
+    ALTERNATIVES_MAX, Algorithm, Alternative, Check, Condition, Encoding, JwtSpec, SIGNATURES_MAX, Scheme, SignatureList,
+    SignatureSpec, TOLERANCE_SECONDS_MAX, TimestampFormat, TimestampSpec, UrlForm,
 };
-pub use template::Template;
+pub use sign::SignError;
+pub use template::{HEADER_LIST_MAX, Template, TemplateValues, Variable};
+pub use verify::VerifiedWebhook;
 
 /// A request as it came in: nothing about it is known to be true.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct UnverifiedWebhook {
+    /// Its method.
+    pub method: Method,
+    /// The public URL that the sender used, without the query: as registered with the provider, or else as API Gateway saw it.
+    pub url: String,
     /// Its headers, names in lower case.
     pub headers: HeaderMap,
     /// The query string as received, without the question mark.
@@ -29,32 +46,31 @@ pub struct UnverifiedWebhook {
     pub body: Vec<u8>,
 }
 
-/// A request whose sender is proven. Only [`Scheme::verify`] makes one.
-#[derive(Debug)]
-pub struct VerifiedWebhook<'a> {
-    webhook: &'a UnverifiedWebhook,
-    key_id: String,
-}
-
-impl<'a> VerifiedWebhook<'a> {
-    /// Its headers.
-    pub fn headers(&self) -> &'a HeaderMap {
-        &self.webhook.headers
+impl UnverifiedWebhook {
+    /// From a request as captured: the whole URL, and headers in any case, repeated or not. A header that HTTP does not allow is left out.
+    pub fn new(method: Method, url: &str, headers: &[(String, String)], body: Vec<u8>) -> Self {
+        let (url, raw_query) = url.split_once('?').unwrap_or((url, ""));
+        let headers = headers
+            .iter()
+            .filter_map(|(name, value)| {
+                Some((HeaderName::try_from(name).ok()?, HeaderValue::from_bytes(value.trim().as_bytes()).ok()?))
+            })
+            .fold(HeaderMap::new(), |mut map, (name, value)| {
+                map.append(name, value);
+                map
+            });
+        Self { method, url: url.to_owned(), headers, raw_query: raw_query.to_owned(), body }
     }
 
-    /// The query string as received.
-    pub fn raw_query(&self) -> &'a str {
-        &self.webhook.raw_query
+    /// The whole URL.
+    pub fn full_url(&self) -> Cow<'_, str> {
+        if self.raw_query.is_empty() { Cow::Borrowed(&self.url) } else { Cow::Owned(format!("{}?{}", self.url, self.raw_query)) }
     }
 
-    /// The exact bytes of the body.
-    pub fn body(&self) -> &'a [u8] {
-        &self.webhook.body
-    }
-
-    /// The id of the key that proved it.
-    pub fn key_id(&self) -> &str {
-        &self.key_id
+    /// The path of the URL.
+    pub fn path(&self) -> &str {
+        let after_scheme = self.url.split_once("://").map_or(self.url.as_str(), |(_, rest)| rest);
+        after_scheme.find('/').map_or("/", |start| &after_scheme[start..])
     }
 }
 
@@ -70,6 +86,9 @@ pub enum Refusal {
     /// Well-formed, and made with no key that is valid now, or over other bytes.
     #[error("the signature does not match")]
     WrongSignature,
+    /// Something else that the signature covers is not there.
+    #[error("something that the signature covers is missing from the request")]
+    MissingPart,
     /// The scheme signs a timestamp, and there is none.
     #[error("the timestamp is missing")]
     MissingTimestamp,
@@ -84,14 +103,40 @@ pub enum Refusal {
         /// What the scheme allows.
         tolerance_seconds: u64,
     },
+    /// Rightly signed, but a claim of the token is missing or of the wrong kind.
+    #[error("the token's claim `{0}` does not hold")]
+    BadClaim(&'static str),
+    /// Rightly signed, but something that the signature vouches for, as the body's digest in the URL, is not so.
+    #[error("what the signature says of the request does not hold")]
+    FailedCheck,
     /// No key of the keyring can be decoded as the scheme says.
     #[error("no key of this source can be used with its scheme")]
     UnusableKey,
+    /// The public key that the webhook names is not one that may be fetched.
+    #[error("the webhook names a signing key that its provider does not have")]
+    UntrustedKey,
 }
 
 impl Refusal {
     /// Whether another key could have proved it.
     pub const fn depends_on_keys(self) -> bool {
         matches!(self, Self::WrongSignature | Self::UnusableKey)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_captured_request_is_taken_apart_and_put_together_again() {
+        let headers =
+            [("X-A".to_owned(), "1".to_owned()), ("x-a".to_owned(), "2".to_owned()), ("bad name".to_owned(), "".to_owned())];
+        let webhook = UnverifiedWebhook::new(Method::POST, "https://u:p@h:1/a/b?c=d?e", &headers, Vec::new());
+        assert_eq!((webhook.path(), webhook.raw_query.as_str()), ("/a/b", "c=d?e"));
+        assert_eq!(webhook.full_url(), "https://u:p@h:1/a/b?c=d?e");
+        assert_eq!(webhook.headers.get_all("x-a").iter().count(), 2);
+        assert_eq!(webhook.headers.len(), 2);
+        assert_eq!(UnverifiedWebhook::new(Method::GET, "https://h", &[], Vec::new()).path(), "/");
     }
 }

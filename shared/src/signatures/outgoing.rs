@@ -4,19 +4,24 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 
-use super::mac::{Algorithm, MessageAuthenticator};
-use super::scheme::{Encoding, SecretSpec};
+use ring::hmac;
+
+use super::{
+    key::SecretSpec,
+    mac::{Hash, MessageAuthenticator},
+    scheme::Encoding,
+};
 use crate::{secrets::Keyring, time::Timestamp};
 
 /// The value of `webhook-signature`: one `v1,…` for each key that is valid at `now`, newest first, so that a receiver can
 /// change its secret at any time during a rotation's overlap. `None` if no key can be used.
 pub fn sign(id: &str, now: Timestamp, body: &[u8], keyring: &Keyring) -> Option<String> {
-    let spec = SecretSpec { strip_prefix: "whsec_".to_owned(), encoding: Some(Encoding::Base64) };
+    let spec = SecretSpec { strip_prefix: "whsec_".to_owned(), encoding: Some(Encoding::Base64), ..SecretSpec::default() };
     let signatures: Vec<String> = keyring
         .valid_at(now)
-        .filter_map(|key| spec.decode(&key.secret))
+        .filter_map(|key| spec.usable(&key.secret))
         .map(|key| {
-            let mut mac = MessageAuthenticator::new(Algorithm::HmacSha256, &key);
+            let mut mac = MessageAuthenticator::new(Hash::Keyed(hmac::HMAC_SHA256), &key.bytes);
             mac.update(format!("{id}.{}.", now.seconds()).as_bytes());
             mac.update(body);
             format!("v1,{}", BASE64.encode(mac.finish()))

@@ -50,7 +50,12 @@ impl Handlers {
 
     /// Composes them from the environment.
     pub fn from_environment() -> Result<Self, EnvironmentError> {
-        Ok(Self { customers: Customers::new(required("CUSTOMERS_TABLE")?) })
+        Ok(Self::new(required("CUSTOMERS_TABLE")?))
+    }
+
+    /// Composes them from the names of their tables.
+    pub fn new(customers_table: String) -> Self {
+        Self { customers: Customers::new(customers_table) }
     }
 
     /// The handler of this name.

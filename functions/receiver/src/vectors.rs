@@ -1,0 +1,148 @@
+//! Published signature vectors, through what API Gateway makes of a request (`tests/vectors/README.md`).
+
+use std::collections::BTreeMap;
+
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use shared::{
+    config::{Gateway, Source},
+    location::Places,
+    secrets::{Key, Keyring, Secret},
+    signatures::{Refusal, UnverifiedWebhook, VerifiedWebhook},
+    time::Timestamp,
+};
+
+use crate::{handshake_of, rejection::Rejection, request::Request};
+
+#[derive(Deserialize)]
+struct Vector {
+    id: String,
+    #[serde(default)]
+    scheme: String,
+    provider: String,
+    method: String,
+    url: String,
+    headers: Vec<(String, String)>,
+    body_b64: String,
+    secrets: Vec<String>,
+    now: u64,
+    expect: Option<String>,
+    respond: Option<Response>,
+}
+
+#[derive(Deserialize)]
+struct Response {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body_b64: String,
+}
+
+fn vectors(file: &str) -> Vec<Vector> {
+    let vectors: Vec<Vector> = file.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(vectors.len() > 10);
+    vectors
+}
+
+impl Vector {
+    fn source(&self, scheme: &str) -> Source {
+        let url = self.url.split('?').next().unwrap();
+        let config = format!(
+            "[sources.v]\nscheme = \"{scheme}\"\nsecret = \"v-enrolled\"\nhandshake_secret = \"v\"\npublic_url = \"{url}\"\nmethods = [\"{}\"]",
+            self.method
+        );
+        Gateway::parse(&config, "gateway.toml").unwrap().sources.into_values().next().unwrap()
+    }
+
+    /// As API Gateway hands it over: header names in lower case, repeated ones joined by commas.
+    fn webhook(&self, source: &Source, as_text: bool) -> Option<UnverifiedWebhook> {
+        let mut headers: BTreeMap<String, String> = BTreeMap::new();
+        for (name, value) in &self.headers {
+            let joined = headers.entry(name.to_ascii_lowercase()).or_default();
+            *joined = if joined.is_empty() { value.clone() } else { format!("{joined},{value}") };
+        }
+        let body = BASE64.decode(&self.body_b64).unwrap();
+        let body = if as_text { String::from_utf8(body).ok()? } else { self.body_b64.clone() };
+        let event = json!({
+            "version": "2.0",
+            "rawPath": "/webhooks/v",
+            "rawQueryString": self.url.split_once('?').map_or("", |(_, query)| query),
+            "headers": headers,
+            "pathParameters": {"source": "v"},
+            "requestContext": {"http": {"method": self.method}, "domainName": "another.example.com"},
+            "body": body,
+            "isBase64Encoded": !as_text,
+        });
+        let event = serde_json::value::to_raw_value(&event).unwrap();
+        Some(Request::read(&event).unwrap().into_webhook(source).unwrap())
+    }
+
+    fn keyring(&self) -> Option<Keyring> {
+        let keys = self.secrets.iter().filter(|secret| !secret.is_empty()).enumerate();
+        let keys = keys.map(|(index, secret)| Key { id: index.to_string(), secret: Secret::new(secret), not_after: None });
+        Keyring::new(keys.collect()).ok()
+    }
+
+    fn verify<'a>(&self, source: &'a Source, webhook: &'a UnverifiedWebhook) -> Result<VerifiedWebhook<'a>, Refusal> {
+        let keyring = self.keyring().ok_or(Refusal::UnusableKey)?;
+        source.scheme.verify(webhook, &keyring, None, Timestamp::from_seconds(self.now))
+    }
+}
+
+#[test]
+fn every_published_signature_gets_its_verdict() {
+    let mut wrong = Vec::new();
+    for vector in vectors(include_str!("../../../tests/vectors/signatures.jsonl")) {
+        let source = vector.source(&vector.scheme);
+        for as_text in [false, true] {
+            let Some(webhook) = vector.webhook(&source, as_text) else { continue };
+            let verdict = vector.verify(&source, &webhook).map(|verified| verified.key_id().to_owned());
+            if verdict.is_ok() != (vector.expect.as_deref() == Some("valid")) {
+                wrong.push(format!("{} ({}): {verdict:?}", vector.id, vector.scheme));
+            }
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
+/// The handshake's answer or the refusal's status, as the receiver gives it.
+fn shake_hands(vector: &Vector, source: &Source) -> Result<(u16, http::HeaderMap, String), u16> {
+    let webhook = vector.webhook(source, false).unwrap();
+    let now = Timestamp::from_seconds(vector.now);
+    let secret = |text: &str| Keyring::new(vec![Key { id: "1".into(), secret: Secret::new(text), not_after: None }]).unwrap();
+    let verify_token = vector.secrets.iter().find_map(|text| text.strip_prefix("verify_token:")).map(secret);
+    let handshake = handshake_of(source, &webhook);
+    if handshake.is_none_or(|handshake| handshake.signed) {
+        vector.verify(source, &webhook).map_err(|refusal| Rejection::from(refusal).status())?;
+    }
+    let Some(handshake) = handshake else {
+        let answer = &source.answer;
+        return Ok((answer.status.unwrap_or(202), http::HeaderMap::new(), answer.body.clone().unwrap()));
+    };
+    let keyring = vector.keyring();
+    let answer = handshake.answer(&source.scheme, &Places::new(&webhook), keyring.as_ref(), verify_token.as_ref(), now);
+    answer.map(|answer| (answer.status, answer.headers, answer.body)).map_err(|refusal| Rejection::from(refusal).status())
+}
+
+#[test]
+fn every_published_handshake_gets_its_answer() {
+    for vector in vectors(include_str!("../../../tests/vectors/handshakes.jsonl")) {
+        let wanted = vector.respond.as_ref().unwrap();
+        let source = vector.source(&vector.provider);
+        let answer = shake_hands(&vector, &source);
+        if wanted.status >= 400 {
+            assert_eq!(answer.unwrap_err(), wanted.status, "{}", vector.id);
+            continue;
+        }
+        let (status, headers, body) = answer.unwrap_or_else(|status| panic!("{}: {status}", vector.id));
+        assert_eq!(status, wanted.status, "{}", vector.id);
+        for (name, value) in &wanted.headers {
+            assert_eq!(headers.get(name).map(|found| found.to_str().unwrap()), Some(value.as_str()), "{}: {name}", vector.id);
+        }
+        let wanted_body = BASE64.decode(&wanted.body_b64).unwrap();
+        match serde_json::from_slice::<Value>(&wanted_body) {
+            Ok(json @ Value::Object(_)) => assert_eq!(serde_json::from_str::<Value>(&body).unwrap(), json, "{}", vector.id),
+            _ => assert_eq!(body.as_bytes(), wanted_body, "{}", vector.id),
+        }
+    }
+}
