@@ -65,7 +65,7 @@ bench: build-local ## AWS calls and billed units per webhook, counted on the wir
 	@$(DEMO) down --name test
 
 build: ## the functions for AWS (arm64), with cargo-lambda
-	cargo lambda build --release --arm64 --workspace --exclude tests
+	cargo lambda build --release --arm64 --workspace --exclude tests --exclude posthouse
 
 build-local: .venv/installed ## functions and test programs for the local stack
 	@echo "building for the local stack (the first time this takes some minutes)"

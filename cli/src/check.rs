@@ -1,0 +1,79 @@
+//! `posthouse check`: whether a configuration can be used, and what in it is doubtful.
+
+use std::{collections::BTreeSet, io::Write};
+
+use shared::{
+    config::{Gateway, Source},
+    signatures::{Algorithm, Scheme},
+};
+
+use crate::{Outcome, Stop, args::CheckArgs, providers::algorithm_name};
+
+/// Says that the file is right, with what is doubtful, or what is wrong and where.
+pub(crate) fn run(args: &CheckArgs, out: &mut impl Write) -> Result<Outcome, Stop> {
+    let gateway = match Gateway::load(&args.file) {
+        Ok(gateway) => gateway,
+        Err(error) => {
+            writeln!(out, "{error}")?;
+            return Ok(Outcome::No);
+        }
+    };
+    let file = args.file.display();
+    for warning in warnings(&gateway) {
+        writeln!(out, "{file}: warning: {warning}")?;
+    }
+    let routes = gateway.sources.values().map(|source| source.routes.len()).sum();
+    let counted =
+        [counted(gateway.sources.len(), "source"), counted(gateway.destinations.len(), "destination"), counted(routes, "route")];
+    writeln!(out, "{file}: {}: ok", counted.join(", "))?;
+    Ok(Outcome::Yes)
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+fn warnings(gateway: &Gateway) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for (name, scheme) in &gateway.schemes {
+        let used = gateway.sources.values().any(|source| source.scheme == *scheme);
+        if !used {
+            warnings.push(format!("scheme `{name}`: no source uses it"));
+        }
+        if scheme.alternatives.iter().any(|alternative| alternative.unsigned_body) {
+            warnings.push(format!("scheme `{name}`: the body is not signed: who has seen one webhook can send others"));
+        }
+        warnings.extend(weak(scheme).map(|words| format!("scheme `{name}`: {words}")));
+    }
+    for source in gateway.sources.values() {
+        warnings.extend(doubts(source, gateway).map(|words| format!("source `{}`: {words}", source.name)));
+    }
+    let reached: BTreeSet<_> =
+        gateway.sources.values().flat_map(|source| &source.routes).map(|route| &route.destination).collect();
+    let lonely = gateway.destinations.keys().filter(|name| !reached.contains(name));
+    warnings.extend(lonely.map(|name| format!("destination `{name}`: no route leads to it")));
+    warnings
+}
+
+fn doubts(source: &Source, gateway: &Gateway) -> impl Iterator<Item = String> {
+    let unrouted = source.routes.is_empty().then(|| "it has no route: its events are recorded and go nowhere".to_owned());
+    // A scheme of the file has had its warning.
+    let is_own = gateway.schemes.values().any(|scheme| *scheme == source.scheme);
+    let weak = if is_own { None } else { weak(&source.scheme) };
+    let url = (source.scheme.signs_url() && source.public_url.is_none())
+        .then(|| "its provider signs the URL: unless that is API Gateway's own, set `public_url`".to_owned());
+    unrouted.into_iter().chain(weak).chain(url)
+}
+
+/// What a scheme does not prove.
+fn weak(scheme: &Scheme) -> Option<String> {
+    let plain =
+        |algorithm: Algorithm| matches!(algorithm, Algorithm::Sha1 | Algorithm::Sha256 | Algorithm::Sha384 | Algorithm::Sha512);
+    let mut algorithms = scheme.alternatives.iter().map(|alternative| alternative.algorithm);
+    if let Some(algorithm) = algorithms.clone().find(|algorithm| plain(*algorithm)) {
+        let name = algorithm_name(algorithm);
+        return Some(format!("{name} is a plain hash over a secret, and no MAC: prefer another way if the provider has one"));
+    }
+    let is_token = algorithms.any(|algorithm| matches!(algorithm, Algorithm::Token | Algorithm::Basic));
+    is_token.then(|| "a token proves who sends, and covers nothing of what is sent".to_owned())
+}
