@@ -8,6 +8,8 @@ import hashlib
 import io
 import json
 import re
+import secrets
+import tomllib
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +25,7 @@ LAYER = "AWS::Serverless::LayerVersion"
 CONFIG_NAME = "gateway.toml"
 DESTINATION_IN_CONFIG = re.compile(r"http://127\.0\.0\.1:4568(?=[/\"'])")
 """How the local configuration writes the destination: at the default stack's port."""
+ENROLLED_SUFFIX = "-enrolled"
 ZIP_TIME = (2024, 1, 1, 0, 0, 0)
 
 Template = dict[str, Any]
@@ -101,6 +104,30 @@ def local_config(path: Path, destination_port: int) -> bytes:
     if not path.is_file():
         raise StackError(f"There is no gateway configuration {path}.")
     return DESTINATION_IN_CONFIG.sub(f"http://127.0.0.1:{destination_port}", path.read_text()).encode()
+
+
+def secrets_of(config: bytes) -> dict[str, str]:
+    """What each secret that the gateway configuration names starts as where the template does not make it.
+
+    Random text, so that its source is never open. One that the receiver itself writes, when a provider's handshake
+    brings it, is empty, with enrolment closed.
+    """
+    try:
+        settings = tomllib.loads(config.decode())
+    except tomllib.TOMLDecodeError as problem:
+        raise StackError(f"The gateway configuration is not TOML: {problem}") from None
+    # Whatever else may be wrong with it, the functions say.
+    tables = [settings.get(section) for section in ("sources", "destinations")]
+    entries = [entry for table in tables if isinstance(table, dict) for entry in table.values()]
+    named = {
+        str(entry[key])
+        for entry in entries
+        if isinstance(entry, dict)
+        for key in ("secret", "handshake_secret")
+        if key in entry
+    }
+    closed = json.dumps({"keys": [], "enrolUntil": "2000-01-01T00:00:00Z"})
+    return {name: closed if name.endswith(ENROLLED_SUFFIX) else secrets.token_hex(32) for name in sorted(named)}
 
 
 def package(template: Template, binaries: Path, config: bytes | None, upload: Callable[[bytes], str]) -> Template:

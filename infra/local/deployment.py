@@ -69,6 +69,16 @@ def deploy(port: int, name: str, template: Template, parameters: dict[str, str])
     return outputs(cloudformation, name, port)
 
 
+def create_secrets(port: int, name: str, values: dict[str, str]) -> None:
+    """Creates those secrets under the stack's name that are not there; what is there stays as it is."""
+    secretsmanager = client("secretsmanager", port)
+    for secret, value in values.items():
+        try:
+            secretsmanager.create_secret(Name=f"{name}/{secret}", SecretString=value)
+        except secretsmanager.exceptions.ResourceExistsException:
+            continue
+
+
 def create_change_set(cloudformation: Client, name: str, url: str, parameters: dict[str, str]) -> str | None:
     """Creates the change set and waits for it; None when nothing would change."""
     status = stack_status(cloudformation, name)

@@ -269,12 +269,15 @@ def deploy_if_changed(options: argparse.Namespace, state: State, template: artif
     )
     if wanted == state.deployed and (state.directory / "outputs.json").exists():
         return "nothing has changed"
+    secrets = artifacts.secrets_of(config or b"")
     import deployment  # botocore takes a noticeable part of a second to load; only what needs it loads it
 
     try:
         with processes.progress("packaging and uploading the functions"):
             packaged = artifacts.package(template, options.binaries, config, deployment.uploader(state.port))
         outputs = deployment.deploy(state.port, options.name, packaged, parameters)
+        # After the template's own, which would meet them otherwise.
+        deployment.create_secrets(state.port, options.name, secrets)
     except StackError as problem:
         emulator_log = state.log("emulator")
         raise StackError(f"{problem}\n\nThe end of {emulator_log}:\n{processes.tail(emulator_log)}") from None

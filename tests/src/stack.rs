@@ -21,6 +21,7 @@ use futures::future::join_all;
 use reqwest::{Client, Method, Url};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use crate::{
     control::{DestinationControl, WireControl, fetch},
@@ -95,6 +96,14 @@ pub struct Answer {
     pub body: Value,
     /// How often the webhook was sent until there was this answer.
     pub sent: u32,
+}
+
+impl Answer {
+    /// The value of a header.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
 }
 
 /// A delivery as the ledger has it.
@@ -271,8 +280,9 @@ impl Stack {
     #[must_use]
     pub fn sample(&self, source: &'static str) -> Sample {
         let id = unique();
-        let body = provider_of(source).0.body(&id);
-        Sample { source, id, body }
+        let (provider, _) = provider_of(source);
+        let body = provider.body(&id);
+        Sample { source, id: provider.known_by(&id, &body), body }
     }
 
     /// The event as its provider sends it at this moment, with the source's oldest key: during a rotation that is the
@@ -365,6 +375,13 @@ impl Stack {
     /// The event's own item.
     pub async fn event(&self, sample: &Sample) -> Option<Item> {
         self.items(sample).await.into_iter().find(|item| text(item, "sk") == Some("event"))
+    }
+
+    /// The id of the event that what was signed belongs to, for sources that sign the body and no id.
+    pub async fn content_of(&self, sample: &Sample) -> Option<String> {
+        let content = Sample { id: hex::encode(Sha256::digest(&sample.body)), ..sample.clone() };
+        let item = self.items(&content).await.into_iter().find(|item| text(item, "sk") == Some("content"))?;
+        text(&item, "event_id").map(str::to_owned)
     }
 
     /// The digests of the other bodies that came under the event's id.
@@ -476,6 +493,15 @@ impl Stack {
         keys
     }
 
+    /// Puts a text into a secret of this stack, as an operator does.
+    ///
+    /// # Panics
+    /// When there is no such secret.
+    pub async fn put_secret(&self, secret: &str, text: &str) {
+        let put = self.secretsmanager.put_secret_value().secret_id(format!("{}/{secret}", self.name));
+        put.secret_string(text).send().await.expect("the secret can be written");
+    }
+
     /// Invokes a function (`worker`, `redrive`, …) and waits for its answer.
     ///
     /// # Panics
@@ -499,6 +525,13 @@ fn provider_of(source: &str) -> (Provider, &'static str) {
         "stripe" => (Provider::Stripe, "stripe"),
         "shopify" => (Provider::Shopify, "shopify"),
         "partner" | "partner2" | "capped" | "fragile" => (Provider::StandardWebhooks, "partner"),
+        "slack" => (Provider::Slack, "slack"),
+        "meta" => (Provider::Meta, "meta"),
+        "asana" => (Provider::Asana, "asana-enrolled"),
+        "trello" => (Provider::Trello, "trello"),
+        "twilio" => (Provider::Twilio, "twilio"),
+        "mailgun" => (Provider::Mailgun, "mailgun"),
+        "contentful" => (Provider::Contentful, "contentful"),
         other => panic!("no journey knows the source {other}"),
     }
 }

@@ -19,6 +19,17 @@ def test_any_takes_every_method(mini: Mini, method: str) -> None:
     assert event["pathParameters"] == {"source": "echo"}
 
 
+def test_the_answer_to_head_has_no_body(mini: Mini) -> None:
+    status, _, body = mini.raw_request("/v1/webhooks/echo", method="HEAD", body=b"")
+    assert (status, body) == (200, b"")
+
+
+def test_the_query_is_handed_over_as_it_was_sent(mini: Mini) -> None:
+    status, event = mini.request("echo?hub.mode=a%20b&hub.mode=c+d&e", method="GET", body=b"")
+    assert (status, event["rawQueryString"]) == (200, "hub.mode=a%20b&hub.mode=c+d&e")
+    assert event["rawPath"] == "/v1/webhooks/echo"
+
+
 def test_repeated_headers_are_joined_by_commas_alone() -> None:
     headers = [(b"X-A", b"1"), (b"x-b", b"2, 3"), (b"x-a", b"4")]
     assert http_api.joined(headers) == [(b"x-a", b"1,4"), (b"x-b", b"2, 3")]

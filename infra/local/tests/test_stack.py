@@ -147,6 +147,37 @@ def test_the_configuration_gets_the_stacks_own_destination(tmp_path: Path) -> No
     assert artifacts.local_config(tmp_path, 4668) == expected
 
 
+def test_secrets_that_the_configuration_names_and_the_template_does_not_make_are_made_once(
+    mini: Mini, tmp_path: Path
+) -> None:
+    changed = tmp_path / "gateway.toml"
+    sources = '[sources.a]\nsecret = "github"\nhandshake_secret = "word"\n[sources.b]\nsecret = "b-enrolled"\n'
+    changed.write_text((MINI / "gateway.toml").read_text() + sources)
+    secretsmanager = mini.client("secretsmanager")
+
+    def secret(name: str) -> str:
+        return str(secretsmanager.get_secret_value(SecretId=f"mini/{name}")["SecretString"])
+
+    of_the_template = secret("github")
+    assert mini.command("deploy", "--config", str(changed)) == 0
+    assert secret("github") == of_the_template
+    assert re.fullmatch("[0-9a-f]{64}", made := secret("word"))
+    assert json.loads(secret("b-enrolled"))["keys"] == []
+    changed.write_text(changed.read_text() + "# changed\n")
+    assert mini.command("deploy", "--config", str(changed)) == 0
+    assert secret("word") == made
+    assert mini.command("deploy") == 0
+
+
+def test_a_configuration_that_is_no_toml_is_named_before_anything_is_deployed(
+    mini: Mini, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "gateway.toml").write_text("[sources")
+    assert mini.command("deploy", "--config", str(tmp_path)) == 1
+    assert "is not TOML" in capsys.readouterr().err
+    assert artifacts.secrets_of(b"sources = 1\n[destinations]\na = 1\n") == {}
+
+
 def test_the_same_files_make_the_same_archive() -> None:
     assert artifacts.zip_files({"a": (b"1", 0o755)}) == artifacts.zip_files({"a": (b"1", 0o755)})
 

@@ -1,32 +1,44 @@
 //! What is accepted, and that it arrives: once, and byte for byte.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::join_all;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tests::{
     destination::Entry,
-    providers::standard_webhooks_signature,
-    stack::{Sample, Stack},
+    providers::{TWILIO_URL, Webhook, standard_webhooks_signature, twilio_signature},
+    stack::{Answer, Sample, Stack, unique, unix_now},
 };
 
-use crate::journey;
+use crate::{journey, refuse::refused};
 
-/// Each source of the local configuration, and an HTTP destination that it routes to.
-const ROUTES: [(&str, &str); 4] = [("github", "ci"), ("stripe", "billing"), ("shopify", "shop"), ("partner", "partner")];
+/// Sources of the local configuration, what they are answered, and an HTTP destination that each routes to.
+const ROUTES: [(&str, u16, &str); 9] = [
+    ("github", 202, "ci"),
+    ("stripe", 202, "billing"),
+    ("shopify", 202, "shop"),
+    ("partner", 202, "partner"),
+    ("slack", 200, "anything"),
+    ("meta", 200, "anything"),
+    ("trello", 200, "anything"),
+    ("twilio", 204, "anything"),
+    ("contentful", 202, "anything"),
+];
 
 #[test]
 fn a_signed_webhook_of_every_provider_is_accepted_and_delivered() {
     journey(async |stack| {
-        for (source, destination) in ROUTES {
+        for (source, status, destination) in ROUTES {
             let sample = stack.sample(source);
-            stack.accept(&sample).await;
+            let answer = recorded(stack, &sample).await;
+            assert_eq!(answer.status, status, "{source}: {answer:?}");
             let delivery = stack.settled(&sample, destination).await;
             assert_eq!(delivery.attempts, 1, "{source}: {delivery:?}");
             let entry = the_only_delivery(stack, &sample, destination).await;
             assert_eq!(entry.method, "POST");
-            assert_eq!(entry.header("content-type"), Some("application/json"), "{source}");
+            let content_type = if source == "twilio" { "application/x-www-form-urlencoded" } else { "application/json" };
+            assert_eq!(entry.header("content-type"), Some(content_type), "{source}");
         }
     });
 }
@@ -94,6 +106,176 @@ fn fifty_copies_at_the_same_instant_are_one_event_and_one_delivery() {
 }
 
 #[test]
+fn a_captured_webhook_that_is_sent_again_under_other_ids_is_the_first() {
+    journey(async |stack| {
+        for (source, id_header, destination) in
+            [("github", "x-github-delivery", "ci"), ("shopify", "x-shopify-webhook-id", "shop")]
+        {
+            let sample = stack.sample(source);
+            let webhook = stack.sign(&sample).await;
+            stack.accept(&sample).await;
+            for _ in 0..3 {
+                let made_up = Sample { id: unique(), ..sample.clone() };
+                let answer = stack.post(source, &webhook.clone().with(id_header, &made_up.id)).await;
+                let expected = json!({"status": "duplicate", "source": source, "eventId": sample.id});
+                assert_eq!((answer.status, answer.body), (200, expected));
+                assert_eq!(stack.items(&made_up).await, []);
+            }
+            stack.settled(&sample, destination).await;
+            the_only_delivery(stack, &sample, destination).await;
+            assert_eq!(stack.conflicts(&sample).await, [""; 0]);
+        }
+    });
+}
+
+#[test]
+fn a_signature_that_comes_twice_or_beside_another_still_proves() {
+    journey(async |stack| {
+        let header = "x-hub-signature-256";
+        let sample = stack.sample("github");
+        let answer = stack.post("github", &stack.sign(&sample).await.with_repeated(header)).await;
+        assert_eq!(answer.status, 202, "{answer:?}");
+        let sample = stack.sample("github");
+        let beside = stack.sign(&sample).await.with_changed(header, |good| format!("sha256={},{good}", "0".repeat(64)));
+        let answer = stack.post("github", &beside).await;
+        assert_eq!(answer.status, 202, "{answer:?}");
+    });
+}
+
+#[test]
+fn twenty_copies_under_ids_of_their_own_at_the_same_instant_are_one_event() {
+    journey(async |stack| {
+        let sample = stack.sample("github");
+        let webhook = stack.sign(&sample).await;
+        let copies: Vec<Sample> = (0..20).map(|_| Sample { id: unique(), ..sample.clone() }).collect();
+        let answers = join_all(
+            copies.iter().map(async |copy| stack.post("github", &webhook.clone().with("x-github-delivery", &copy.id)).await),
+        )
+        .await;
+        let ids: BTreeSet<_> = answers.iter().map(|answer| answer.body["eventId"].as_str()).collect();
+        assert_eq!(ids.len(), 1, "{answers:?}");
+        let accepted = answers.iter().filter(|answer| answer.status == 202).count();
+        let rest = answers.iter().filter(|answer| answer.status == 200).count();
+        assert_eq!(accepted + rest, 20, "{answers:?}");
+        // The one that was recorded may have been answered 503, and have been a duplicate when it was sent again.
+        assert!(accepted == 1 || accepted == 0 && answers.iter().any(|answer| answer.sent > 1), "{accepted} were accepted");
+        let mut events = Vec::new();
+        for copy in copies {
+            events.extend(stack.event(&copy).await.map(|_| copy));
+        }
+        assert_eq!(events.len(), 1, "{events:?}");
+        stack.settled(&events[0], "ci").await;
+        // The body names the sample, whatever id it came under.
+        the_only_delivery(stack, &sample, "ci").await;
+    });
+}
+
+#[test]
+fn a_quarantined_body_may_come_again_under_an_id_of_its_own() {
+    journey(async |stack| {
+        let first = stack.sample("github");
+        let mut second = first.clone();
+        second.body.extend(b" ");
+        stack.accept(&first).await;
+        for _ in 0..2 {
+            let answer = stack.send(&second).await;
+            assert_eq!((answer.status, answer.body["status"].as_str()), (200, Some("duplicate")));
+        }
+        assert_eq!(stack.conflicts(&first).await, [hex::encode(Sha256::digest(&second.body))]);
+        stack.settled(&first, "ci").await;
+        the_only_delivery(stack, &first, "ci").await;
+
+        let third = Sample { id: unique(), ..second.clone() };
+        stack.accept(&third).await;
+        stack.settled(&third, "ci").await;
+        the_only_delivery(stack, &third, "ci").await;
+        let answer = stack.send(&second).await;
+        assert_eq!((answer.status, &answer.body["eventId"]), (200, &json!(third.id)), "it is known as the third now");
+    });
+}
+
+#[test]
+fn a_slack_event_that_is_sent_again_is_one_event() {
+    journey(async |stack| {
+        let sample = stack.sample("slack");
+        for retry in 0..4 {
+            // Each try is signed at its own time.
+            let webhook = stack.sign_at(&sample, unix_now() - 60 + 20 * retry).await;
+            let webhook = match retry {
+                0 => webhook,
+                _ => webhook.with("x-slack-retry-num", &retry.to_string()).with("x-slack-retry-reason", "http_timeout"),
+            };
+            let answer = stack.post("slack", &webhook).await;
+            assert_eq!((answer.status, answer.body), (200, json!("")), "what is answered is shown to a user");
+        }
+        stack.settled(&sample, "anything").await;
+        the_only_delivery(stack, &sample, "anything").await;
+    });
+}
+
+#[test]
+fn a_form_is_proven_by_the_url_that_is_registered_with_and_without_its_port() {
+    journey(async |stack| {
+        let key = stack.keyring("twilio").await.remove(0);
+        let signed = async |sample: &Sample, url: &str| {
+            stack.sign(sample).await.with("x-twilio-signature", &twilio_signature(&key.secret, url, &sample.body))
+        };
+        for url in [TWILIO_URL, "https://hooks.example.com/twilio"] {
+            let sample = stack.sample("twilio");
+            let answer = stack.post("twilio", &signed(&sample, url).await).await;
+            assert_eq!((answer.status, answer.body), (204, json!("")), "{url}");
+            stack.settled(&sample, "anything").await;
+            the_only_delivery(stack, &sample, "anything").await;
+        }
+        let others = ["https://hooks.example.com/other", "https://hooks.example.org/twilio", "https://hooks.example.com:443/twilio"];
+        for url in others.into_iter().chain([&*stack.webhook_url("twilio")]) {
+            let sample = stack.sample("twilio");
+            refused(stack, &sample, &signed(&sample, url).await, 401).await;
+        }
+    });
+}
+
+#[test]
+fn a_captured_form_is_known_again_in_every_spelling_that_its_signature_allows() {
+    journey(async |stack| {
+        let sample = stack.sample("twilio");
+        let key = stack.keyring("twilio").await.remove(0);
+        assert_eq!(recorded(stack, &sample).await.status, 204);
+        // The order of the fields is not signed, and neither is the port.
+        let mut fields: Vec<_> = sample.body.split(|byte| *byte == b'&').collect();
+        fields.reverse();
+        let made_up = Sample { id: unique(), body: fields.join(&b'&'), ..sample.clone() };
+        assert_ne!(made_up.body, sample.body);
+        let signature = twilio_signature(&key.secret, "https://hooks.example.com/twilio", &made_up.body);
+        let answer = stack.post("twilio", &stack.sign(&made_up).await.with("x-twilio-signature", &signature)).await;
+        assert_eq!(answer.status, 204);
+        assert_eq!(stack.items(&made_up).await, []);
+        stack.settled(&sample, "anything").await;
+        the_only_delivery(stack, &sample, "anything").await;
+    });
+}
+
+#[test]
+fn where_the_body_is_not_signed_another_body_is_the_same_event() {
+    journey(async |stack| {
+        let sample = stack.sample("mailgun");
+        let webhook = stack.sign(&sample).await;
+        let sample = Sample { body: webhook.body.clone(), ..sample };
+        let answer = stack.post("mailgun", &webhook).await;
+        assert_eq!((answer.status, &answer.body["eventId"]), (200, &json!(sample.id)), "{answer:?}");
+
+        let text = String::from_utf8(webhook.body.clone()).unwrap().replace("delivered", "complained");
+        let altered = Webhook { body: text.into_bytes(), ..webhook.clone() };
+        let answer = stack.post("mailgun", &altered).await;
+        let expected = json!({"status": "duplicate", "source": "mailgun", "eventId": sample.id});
+        assert_eq!((answer.status, answer.body), (200, expected));
+        assert_eq!(stack.conflicts(&sample).await, [hex::encode(Sha256::digest(&altered.body))]);
+        stack.settled(&sample, "anything").await;
+        the_only_delivery(stack, &sample, "anything").await;
+    });
+}
+
+#[test]
 fn one_id_under_two_sources_is_two_events() {
     journey(async |stack| {
         let first = stack.sample("partner");
@@ -148,15 +330,23 @@ fn three_megabytes_go_through_the_bucket_and_arrive_byte_for_byte() {
 fn bodies_that_are_no_text_arrive_byte_for_byte() {
     journey(async |stack| {
         for body in [&b""[..], b"\0", b"\0\0a\0", b"\xff\xfe\xfd", b"\xc3\x28 not UTF-8", "žluťoučký kůň".as_bytes()] {
-            let sample = Sample { body: body.to_vec(), ..stack.sample("github") };
+            // Its ids are signed: where they are not, the same body again would be the same event.
+            let sample = Sample { body: body.to_vec(), ..stack.sample("partner") };
             let webhook = stack.sign(&sample).await.with("content-type", "application/octet-stream");
-            let answer = stack.post("github", &webhook).await;
+            let answer = stack.post("partner", &webhook).await;
             assert_eq!(answer.status, 202, "{body:?}: {answer:?}");
-            stack.settled(&sample, "ci").await;
-            let entry = the_only_delivery(stack, &sample, "ci").await;
+            stack.settled(&sample, "partner").await;
+            let entry = the_only_delivery(stack, &sample, "partner").await;
             assert_eq!(entry.header("content-type"), Some("application/octet-stream"), "{body:?}");
         }
     });
+}
+
+/// Sends the event, which has to be in the ledger then, and gives the answer, whatever its source wants for one.
+pub(crate) async fn recorded(stack: &Stack, sample: &Sample) -> Answer {
+    let answer = stack.send(sample).await;
+    assert!(stack.event(sample).await.is_some(), "{} is not recorded: {answer:?}", sample.source);
+    answer
 }
 
 /// What the destination got for the event: exactly one request, with exactly the event's body.

@@ -3,11 +3,16 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use aws_sdk_dynamodb::types::AttributeValue;
+use futures::future::join_all;
 use shared::{
     bodies::StoredBody,
     doorbell::Doorbell,
     event::{BodyDigest, Event, EventKey},
-    ledger::{Bid, Claim, FailureRecord, Finish, Lease, Ledger, Outcome, Recorded, Status},
+    ledger::{
+        Bid, CONTENT_CLAIM_SECONDS, Claim, FailureRecord, Finish, Lease, Ledger, LedgerError, Outcome, Recorded, SignedContent,
+        Status,
+    },
     names::{DestinationName, EventId, EventType, SourceName},
     time::Timestamp,
 };
@@ -17,6 +22,8 @@ use crate::journey;
 
 const HORIZON: Duration = Duration::from_secs(1000);
 const LEASE: Duration = Duration::from_secs(60);
+/// How long signed content is remembered: not as long as an event, as where its time is signed.
+const CONTENT_HORIZON: Duration = Duration::from_secs(600);
 
 /// The ledger with one recorded event, and the clock.
 struct Book {
@@ -47,7 +54,47 @@ impl Book {
 
     async fn record(&self, body: &[u8], now: Timestamp) -> Recorded {
         let event = Event { received_at: now, expires_at: now.plus(HORIZON), sha256: BodyDigest::of(body), ..self.event.clone() };
-        self.ledger.record(&event, &StoredBody::InItem(vec![1])).await.unwrap()
+        self.ledger.record(&event, &StoredBody::InItem(vec![1]), None).await.unwrap()
+    }
+
+    /// As for a source whose signature covers `content` and not the id.
+    async fn record_signed(&self, id: &EventId, body: &[u8], content: &str, now: Timestamp) -> Result<Recorded, LedgerError> {
+        let content = format!("{} signs {content}", self.event.key);
+        let content = SignedContent { sha256: BodyDigest::of(content.as_bytes()), expires_at: now.plus(CONTENT_HORIZON) };
+        self.record_with(id, body, content, now).await
+    }
+
+    /// As for a source that signs the body alone.
+    async fn record_signed_body(&self, id: &EventId, body: &str, now: Timestamp) -> Result<Recorded, LedgerError> {
+        let body = format!("{} has {body}", self.event.key).into_bytes();
+        let content = SignedContent { sha256: BodyDigest::of(&body), expires_at: now.plus(HORIZON) };
+        self.record_with(id, &body, content, now).await
+    }
+
+    async fn record_with(
+        &self,
+        id: &EventId,
+        body: &[u8],
+        content: SignedContent,
+        now: Timestamp,
+    ) -> Result<Recorded, LedgerError> {
+        let key = EventKey { event_id: id.clone(), ..self.event.key.clone() };
+        let sha256 = BodyDigest::of(body);
+        let event = Event { key, received_at: now, expires_at: now.plus(HORIZON), sha256, ..self.event.clone() };
+        self.ledger.record(&event, &StoredBody::InItem(vec![1]), Some(content)).await
+    }
+
+    /// Takes away an event, as if its receiver had died before it recorded it.
+    async fn unrecord(&self, stack: &Stack, id: &EventId) {
+        let key = EventKey { event_id: id.clone(), ..self.event.key.clone() };
+        let delete = stack.dynamodb.delete_item().table_name(stack.output("LedgerTableName"));
+        let delete = delete.key("pk", AttributeValue::S(key.to_string())).key("sk", AttributeValue::S("event".to_owned()));
+        delete.send().await.unwrap();
+    }
+
+    /// The answer to what is known under another id, while nobody has claimed its one delivery.
+    fn replayed(&self, first: &EventId) -> Recorded {
+        Recorded::Replayed { first: first.clone(), unclaimed: self.event.destinations.clone() }
     }
 
     async fn claim(&self, owner: &str, replay: u32, now: Timestamp) -> Claim {
@@ -82,6 +129,10 @@ impl Book {
     }
 }
 
+fn some_id() -> EventId {
+    EventId::parse(&unique()).unwrap()
+}
+
 fn dead() -> Outcome {
     Outcome::Dead(FailureRecord { class: "permanent", reason: "of old age".to_owned() })
 }
@@ -112,6 +163,110 @@ fn an_id_that_is_new_again_is_delivered_again() {
         let again = book.record(b"body", later).await;
         assert!(matches!(&again, Recorded::Seen { unclaimed } if unclaimed.len() == 1), "{again:?}");
         assert_eq!(book.acquire("third", 0, later).await.attempt, 1);
+    });
+}
+
+#[test]
+fn signed_content_is_known_under_every_id_until_its_horizon() {
+    journey(async |stack| {
+        let book = Book::open(stack).await;
+        let (first, other, third) = (some_id(), some_id(), some_id());
+        let record = async |id, body: &[u8], now| book.record_signed(id, body, "it", now).await.unwrap();
+        assert_eq!(record(&first, b"body", book.now).await, Recorded::New);
+        // The body may be written in another way where the signature allows it.
+        assert_eq!(record(&other, b"the same body", book.now).await, book.replayed(&first));
+        assert_eq!(book.record_signed(&third, b"body", "something else", book.now).await.unwrap(), Recorded::New);
+
+        let horizon = book.now.plus(CONTENT_HORIZON);
+        let before = horizon.minus(Duration::from_secs(1));
+        assert_eq!(record(&other, b"body", before).await, book.replayed(&first));
+        assert_eq!(record(&other, b"body", horizon).await, Recorded::New);
+        assert_eq!(record(&some_id(), b"body", horizon).await, book.replayed(&other));
+    });
+}
+
+#[test]
+fn an_id_with_signed_content_is_seen_again_and_conflicts_as_any_other() {
+    journey(async |stack| {
+        let book = Book::open(stack).await;
+        let (first, other) = (some_id(), some_id());
+        assert_eq!(book.record_signed_body(&first, "a", book.now).await.unwrap(), Recorded::New);
+        assert_eq!(book.record_signed_body(&first, "a", book.now).await.unwrap(), book.seen());
+        for _ in 0..2 {
+            assert_eq!(book.record_signed_body(&first, "b", book.now).await.unwrap(), Recorded::Conflict);
+        }
+        // What went into quarantine was never an event: under an id of its own it is one.
+        assert_eq!(book.record_signed_body(&other, "b", book.now).await.unwrap(), Recorded::New);
+        assert_eq!(book.record_signed_body(&first, "b", book.now).await.unwrap(), book.replayed(&other));
+        assert_eq!(book.record_signed_body(&other, "a", book.now).await.unwrap(), book.replayed(&first));
+    });
+}
+
+#[test]
+fn signed_content_that_was_never_recorded_is_another_ids_when_its_claim_is_over() {
+    journey(async |stack| {
+        let book = Book::open(stack).await;
+        let (first, other) = (some_id(), some_id());
+        let record = async |id, now| book.record_signed(id, b"body", "it", now).await;
+        assert_eq!(record(&first, book.now).await.unwrap(), Recorded::New);
+        book.unrecord(stack, &first).await;
+
+        let over = book.now.plus(Duration::from_secs(CONTENT_CLAIM_SECONDS));
+        let early = record(&other, over.minus(Duration::from_millis(1))).await;
+        assert!(matches!(&early, Err(LedgerError::Unavailable(_))), "{early:?}");
+        assert_eq!(record(&other, over).await.unwrap(), Recorded::New);
+        assert_eq!(record(&first, over).await.unwrap(), book.replayed(&other));
+    });
+}
+
+#[test]
+fn an_id_that_claimed_its_content_goes_on_and_holds_it_anew() {
+    journey(async |stack| {
+        let book = Book::open(stack).await;
+        let (first, other) = (some_id(), some_id());
+        let record = async |id, now| book.record_signed(id, b"body", "it", now).await;
+        assert_eq!(record(&first, book.now).await.unwrap(), Recorded::New);
+        let over = book.now.plus(Duration::from_secs(CONTENT_CLAIM_SECONDS));
+        for now in [book.now, over] {
+            book.unrecord(stack, &first).await;
+            assert_eq!(record(&first, now).await.unwrap(), Recorded::New);
+        }
+        book.unrecord(stack, &first).await;
+        let held = record(&other, over.plus(Duration::from_secs(CONTENT_CLAIM_SECONDS - 1))).await;
+        assert!(matches!(&held, Err(LedgerError::Unavailable(_))), "{held:?}");
+    });
+}
+
+#[test]
+fn signed_content_outlives_no_event_that_has_expired() {
+    journey(async |stack| {
+        let book = Book::open(stack).await;
+        let (first, other) = (some_id(), some_id());
+        let content = SignedContent { sha256: BodyDigest::of(first.as_str().as_bytes()), expires_at: book.now.plus(2 * HORIZON) };
+        let record = async |id, now| book.record_with(id, b"body", content, now).await.unwrap();
+        assert_eq!(record(&first, book.now).await, Recorded::New);
+        let expiry = book.now.plus(HORIZON);
+        assert_eq!(record(&other, expiry.minus(Duration::from_secs(1))).await, book.replayed(&first));
+        assert_eq!(record(&other, expiry).await, Recorded::New);
+    });
+}
+
+#[test]
+fn of_twenty_ids_with_the_same_signed_content_one_is_recorded() {
+    journey(async |stack| {
+        let book = Book::open(stack).await;
+        let ids: Vec<EventId> = (0..20).map(|_| some_id()).collect();
+        let once = async |now| {
+            let all = join_all(ids.iter().map(|id| book.record_signed(id, b"body", "it", now))).await;
+            let new = all.iter().filter(|recorded| matches!(recorded, Ok(Recorded::New))).count();
+            let late = all.iter().filter(|recorded| matches!(recorded, Err(_) | Ok(Recorded::Replayed { .. }))).count();
+            assert_eq!((new, late), (1, 19), "{all:?}");
+            ids[all.iter().position(|recorded| matches!(recorded, Ok(Recorded::New))).unwrap()].clone()
+        };
+        let winner = once(book.now).await;
+        // The same, when they all take over from one that died.
+        book.unrecord(stack, &winner).await;
+        once(book.now.plus(Duration::from_secs(CONTENT_CLAIM_SECONDS))).await;
     });
 }
 
@@ -217,7 +372,7 @@ fn of_fifty_bids_at_the_same_instant_one_gets_it() {
     journey(async |stack| {
         let book = Book::open(stack).await;
         let owners: Vec<String> = (0..50).map(|n| format!("owner {n}")).collect();
-        let claims = futures::future::join_all(owners.iter().map(|owner| book.claim(owner, 0, book.now))).await;
+        let claims = join_all(owners.iter().map(|owner| book.claim(owner, 0, book.now))).await;
         let acquired = claims.iter().filter(|claim| matches!(claim, Claim::Acquired(_))).count();
         let held = claims.iter().filter(|claim| matches!(claim, Claim::HeldUntil(_))).count();
         assert_eq!((acquired, held), (1, 49));

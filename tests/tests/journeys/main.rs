@@ -8,6 +8,7 @@
 
 mod accept;
 mod deliver;
+mod handshakes;
 mod ledger;
 mod recover;
 mod redrive;

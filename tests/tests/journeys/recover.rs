@@ -1,9 +1,15 @@
 //! What is broken between two calls, and that nothing accepted is lost by it.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
-use tests::stack::{Sample, Stack, eventually, when};
+use shared::ledger::CONTENT_CLAIM_SECONDS;
+use tests::stack::{Sample, Stack, eventually, unique, when};
 
 use crate::{AUDITED, SOON, accept::the_only_delivery, journey};
+
+/// When what was claimed and not recorded is anybody's, with room for a busy machine.
+const CLAIM_IS_OVER: Duration = Duration::from_secs(CONTENT_CLAIM_SECONDS + 30);
 
 #[test]
 fn a_receiver_killed_between_record_and_ring_is_made_up_for_by_the_auditor() {
@@ -21,6 +27,51 @@ fn a_receiver_killed_between_record_and_ring_is_made_up_for_by_the_senders_retry
         let sample = a_recorded_event_that_nobody_rang_for(stack).await;
         let answer = stack.send_once(&sample).await;
         assert_eq!((answer.status, answer.body["status"].as_str()), (200, Some("duplicate")));
+        stack.settled(&sample, "ci").await;
+        the_only_delivery(stack, &sample, "ci").await;
+    });
+}
+
+#[test]
+fn a_receiver_killed_before_it_records_what_it_has_claimed_is_made_up_for_by_the_senders_retry() {
+    journey(async |stack| {
+        let sample = a_claimed_webhook_that_nobody_recorded(stack).await;
+        stack.accept(&sample).await;
+        stack.settled(&sample, "ci").await;
+        the_only_delivery(stack, &sample, "ci").await;
+    });
+}
+
+#[test]
+fn what_was_claimed_and_never_recorded_is_accepted_under_another_id_when_the_claim_is_over() {
+    journey(async |stack| {
+        let first = a_claimed_webhook_that_nobody_recorded(stack).await;
+        let other = Sample { id: unique(), ..first.clone() };
+        let answer = stack.send_once(&other).await;
+        assert_eq!(answer.status, 503, "the first may still be on its way: {answer:?}");
+        assert_eq!(stack.event(&other).await, None);
+        let answer = eventually("the other id is accepted", CLAIM_IS_OVER, async || {
+            when(stack.send_once(&other).await, |answer| answer.status != 503)
+        })
+        .await;
+        assert_eq!((answer.status, &answer.body["eventId"]), (202, &json!(other.id)));
+        // The first is known as the other now.
+        let answer = stack.send(&first).await;
+        assert_eq!((answer.status, &answer.body["eventId"]), (200, &json!(other.id)));
+        stack.settled(&other, "ci").await;
+        // The body names the first, whatever id it came under.
+        the_only_delivery(stack, &first, "ci").await;
+    });
+}
+
+#[test]
+fn a_claim_that_happened_though_its_answer_was_lost_is_our_own() {
+    journey(async |stack| {
+        let sample = stack.sample("github");
+        let fault = stack.wire.fault(on("PutItem", &sample, &json!({"action": "reset_after", "times": 1}))).await;
+        let answer = stack.send_once(&sample).await;
+        assert_eq!(answer.status, 202, "the SDK's second try finds what the first one wrote: {answer:?}");
+        assert_eq!(stack.wire.report(&fault).await.fired, 1);
         stack.settled(&sample, "ci").await;
         the_only_delivery(stack, &sample, "ci").await;
     });
@@ -115,6 +166,22 @@ async fn a_recorded_event_that_nobody_rang_for(stack: &Stack) -> Sample {
     assert_eq!(report.await.fired, 1);
     assert!(stack.event(&sample).await.is_some(), "the receiver rings before it records");
     assert_eq!(stack.delivery(&sample, "ci").await, None);
+    sample
+}
+
+/// A GitHub event, whose signature does not cover its id: what was signed is claimed, and the receiver killed before it could
+/// record the event.
+async fn a_claimed_webhook_that_nobody_recorded(stack: &Stack) -> Sample {
+    let sample = stack.sample("github");
+    let fault = stack.wire.fault(on("PutItem", &sample, &json!({"action": "kill_after", "times": 1}))).await;
+    let answer = stack.send_once(&sample).await;
+    assert!(answer.status >= 500, "a killed receiver cannot have answered: {answer:?}");
+    let report = eventually("the receiver is killed", SOON, async || {
+        when(stack.wire.report(&fault).await, |report| !report.killed.is_empty())
+    });
+    assert_eq!(report.await.fired, 1);
+    assert_eq!(stack.content_of(&sample).await.as_ref(), Some(&sample.id));
+    assert_eq!(stack.items(&sample).await, []);
     sample
 }
 

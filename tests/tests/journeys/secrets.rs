@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use serde_json::json;
 use shared::{
-    secrets::{KEYRING_CACHE_SECONDS, KEYRING_REREAD_SECONDS, Keyrings},
+    secrets::{
+        ENROLMENT_CACHE_SECONDS, ENROLMENT_SECONDS_MAX, Enrolment, KEYRING_CACHE_SECONDS, KEYRING_REREAD_SECONDS, Keyrings,
+        Secret, SecretsError,
+    },
     time::Timestamp,
 };
 use tests::stack::{Stack, unique};
@@ -31,6 +34,21 @@ impl Shelf {
     async fn put(&self, stack: &Stack, secret: &str) {
         let put = stack.secretsmanager.put_secret_value().secret_id(format!("journey/{}", self.name));
         put.secret_string(secret).send().await.unwrap();
+    }
+
+    /// Opens enrolment until `seconds`.
+    async fn open_until(&self, stack: &Stack, seconds: u64) {
+        self.put(stack, &json!({"keys": [], "enrolUntil": after(seconds).to_rfc3339()}).to_string()).await;
+    }
+
+    async fn enrol(&self, secret: &str, seconds: u64) -> Result<Enrolment, SecretsError> {
+        self.keyrings.enrol(&self.name, Secret::new(secret), after(seconds)).await
+    }
+
+    /// What Secrets Manager has.
+    async fn stored(&self, stack: &Stack) -> String {
+        let get = stack.secretsmanager.get_secret_value().secret_id(format!("journey/{}", self.name));
+        get.send().await.unwrap().secret_string.unwrap()
     }
 
     async fn current(&self, seconds: u64) -> String {
@@ -93,5 +111,54 @@ fn while_secrets_manager_is_down_an_old_keyring_serves_and_an_unknown_one_is_an_
             stack.wire.mend(&fault).await;
         }
         assert_eq!(stranger.current(0).await, "first");
+    });
+}
+
+#[test]
+fn one_secret_is_enrolled_while_the_operator_lets_it() {
+    journey(async |stack| {
+        let shelf = Shelf::open(stack).await;
+        assert_eq!(shelf.enrol("brought", 0).await.unwrap(), Enrolment::Closed);
+        assert_eq!(shelf.stored(stack).await, "first");
+
+        shelf.open_until(stack, 600).await;
+        assert_eq!(shelf.enrol("brought", ENROLMENT_CACHE_SECONDS - 1).await.unwrap(), Enrolment::Closed, "read a moment ago");
+        assert_eq!(shelf.enrol("brought", ENROLMENT_CACHE_SECONDS).await.unwrap(), Enrolment::Enrolled);
+        assert_eq!(shelf.current(ENROLMENT_CACHE_SECONDS).await, "brought");
+        assert!(!shelf.stored(stack).await.contains("enrolUntil"));
+
+        for seconds in [ENROLMENT_CACHE_SECONDS, 2 * ENROLMENT_CACHE_SECONDS, 599] {
+            assert_eq!(shelf.enrol("another", seconds).await.unwrap(), Enrolment::Closed, "after {seconds} s");
+            assert_eq!(shelf.enrol("brought", seconds).await.unwrap(), Enrolment::Enrolled, "after {seconds} s");
+        }
+        assert_eq!(shelf.current(599).await, "brought");
+    });
+}
+
+#[test]
+fn enrolment_ends_by_itself_and_is_never_open_for_long() {
+    journey(async |stack| {
+        let shelf = Shelf::open(stack).await;
+        shelf.open_until(stack, 600).await;
+        assert_eq!(shelf.enrol("brought", 600).await.unwrap(), Enrolment::Closed);
+        shelf.open_until(stack, 1000 + ENROLMENT_SECONDS_MAX).await;
+        assert_eq!(shelf.enrol("brought", 999).await.unwrap(), Enrolment::Closed);
+        assert_eq!(shelf.enrol("brought", 1000).await.unwrap(), Enrolment::Enrolled);
+    });
+}
+
+#[test]
+fn a_secret_that_cannot_be_stored_is_not_enrolled() {
+    journey(async |stack| {
+        let shelf = Shelf::open(stack).await;
+        shelf.open_until(stack, 600).await;
+        let fault = json!({"operation": "PutSecretValue", "body_contains": shelf.name, "action": "status", "status": 500});
+        let fault = stack.wire.fault(fault).await;
+        let error = shelf.enrol("brought", 0).await.unwrap_err().to_string();
+        assert!(error.contains("cannot write the secret") && !error.contains("brought"), "{error}");
+        assert!(!shelf.stored(stack).await.contains("brought"));
+        stack.wire.mend(&fault).await;
+        assert_eq!(shelf.enrol("brought", 1).await.unwrap(), Enrolment::Enrolled);
+        assert_eq!(shelf.current(1).await, "brought");
     });
 }

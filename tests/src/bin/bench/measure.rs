@@ -12,6 +12,7 @@ use ::tests::{
     wire::Count,
 };
 use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
 
 use crate::units::{index_bytes, item_bytes};
 
@@ -24,8 +25,17 @@ const WARM_UP: u32 = 20;
 /// The parts of the sample push that make a body of about [`BODY_BYTES`]; the rest is filled up.
 const PARTS: [&str; 6] = ["ref", "before", "after", "compare", "commits", "sender"];
 
-const SOURCE: &str = "github";
-const DESTINATION: &str = "ci";
+/// What is measured.
+pub(crate) const SUBJECTS: [Subject; 2] = [
+    Subject {
+        source: "partner",
+        destination: "partner",
+        provider: Provider::StandardWebhooks,
+        signs: "id, time and body",
+        signs_id: true,
+    },
+    Subject { source: "github", destination: "ci", provider: Provider::Github, signs: "the body alone", signs_id: false },
+];
 
 /// How long all deliveries may take after the last webhook was accepted.
 const DELIVERED: Duration = Duration::from_secs(60);
@@ -33,9 +43,21 @@ const DELIVERED: Duration = Duration::from_secs(60);
 /// A run that takes longer says how far it is.
 const PROGRESS: Duration = Duration::from_secs(2);
 
+/// A source of the local configuration, with one destination.
+#[derive(Debug)]
+pub(crate) struct Subject {
+    pub(crate) source: &'static str,
+    destination: &'static str,
+    provider: Provider,
+    pub(crate) signs: &'static str,
+    /// Whether the event id is signed; else what is signed is claimed in the ledger before the event is recorded.
+    pub(crate) signs_id: bool,
+}
+
 /// What was counted and what was found in the ledger.
 #[derive(Debug)]
 pub(crate) struct Measured {
+    pub(crate) subject: &'static Subject,
     pub(crate) webhooks: u32,
     /// The calls for webhooks that are new, and for their deliveries.
     pub(crate) new: Vec<Count>,
@@ -51,6 +73,8 @@ pub(crate) struct Sizes {
     pub(crate) compressed_body: usize,
     pub(crate) index: usize,
     pub(crate) delivery: usize,
+    /// What remembers the signed content, where there is such an item; else 0.
+    pub(crate) content: usize,
 }
 
 impl Measured {
@@ -60,30 +84,35 @@ impl Measured {
 }
 
 /// One measurement, on a stack that does nothing else.
-pub(crate) async fn measure(stack: &Stack, webhooks: u32) -> Measured {
-    let secret = stack.keyring("github").await.pop().expect("a keyring has a valid key").secret;
-    send_all("warming up", stack, &samples(WARM_UP), &secret, 202).await;
-    let samples = samples(webhooks);
+pub(crate) async fn measure(stack: &Stack, subject: &'static Subject, webhooks: u32) -> Measured {
+    let secret = stack.keyring(subject.source).await.pop().expect("a keyring has a valid key").secret;
+    send_all("warming up", stack, subject, &samples(subject, WARM_UP), &secret, 202).await;
+    let samples = samples(subject, webhooks);
     stack.wire.start_counting().await;
-    send_all("sending new webhooks", stack, &samples, &secret, 202).await;
+    send_all("sending new webhooks", stack, subject, &samples, &secret, 202).await;
     let new = counts(stack).await;
     stack.wire.start_counting().await;
-    send_all("sending them again", stack, &samples, &secret, 200).await;
+    send_all("sending them again", stack, subject, &samples, &secret, 200).await;
     let duplicates = counts(stack).await;
     let mut sizes = Vec::new();
     for sample in &samples {
-        sizes.push(sizes_of(&stack.items(sample).await));
+        let mut items = stack.items(sample).await;
+        if !subject.signs_id {
+            let content = Sample { id: hex::encode(Sha256::digest(&sample.body)), ..sample.clone() };
+            items.extend(stack.items(&content).await);
+        }
+        sizes.push(sizes_of(subject, &items));
     }
-    Measured { webhooks, new, duplicates, sizes }
+    Measured { subject, webhooks, new, duplicates, sizes }
 }
 
 /// Sends one webhook after the other, and waits until all is delivered and no doorbell is left.
-async fn send_all(what: &str, stack: &Stack, samples: &[Sample], secret: &str, status: u16) {
+async fn send_all(what: &str, stack: &Stack, subject: &Subject, samples: &[Sample], secret: &str, status: u16) {
     let began = Instant::now();
     let mut told = began;
     for (sent, sample) in samples.iter().enumerate() {
-        let webhook: Webhook = Provider::Github.sign(&sample.body, &sample.id, secret, unix_now());
-        let answer = stack.post(SOURCE, &webhook).await;
+        let webhook: Webhook = subject.provider.sign(&sample.body, &sample.id, secret, unix_now());
+        let answer = stack.post(subject.source, &webhook).await;
         assert_eq!(answer.status, status, "{what}: {}", answer.body);
         if told.elapsed() > PROGRESS {
             told = Instant::now();
@@ -91,7 +120,7 @@ async fn send_all(what: &str, stack: &Stack, samples: &[Sample], secret: &str, s
         }
     }
     for sample in samples {
-        stack.reaches(sample, DESTINATION, "done", DELIVERED).await;
+        stack.reaches(sample, subject.destination, "done", DELIVERED).await;
     }
     eventually("no doorbell waits", DELIVERED, async || when(stack.doorbells().await, Vec::is_empty)).await;
 }
@@ -102,13 +131,13 @@ async fn counts(stack: &Stack) -> Vec<Count> {
     counts.filter(|count| ["receiver", "worker"].contains(&count.call.function.as_str())).collect()
 }
 
-fn samples(count: u32) -> Vec<Sample> {
+fn samples(subject: &Subject, count: u32) -> Vec<Sample> {
     let run = unique();
-    (0..count).map(|n| sample(format!("bench-{run}-{n}"))).collect()
+    (0..count).map(|n| sample(subject.source, format!("bench-{run}-{n}"))).collect()
 }
 
 /// A push as in `events/`, cut and filled up to [`BODY_BYTES`], with text of its own so that no two compress alike.
-fn sample(id: String) -> Sample {
+fn sample(source: &'static str, id: String) -> Sample {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../events/github-push.json");
     let text = fs::read(&path).unwrap_or_else(|error| panic!("the sample {} cannot be read: {error}", path.display()));
     let whole: Map<String, Value> = serde_json::from_slice(&text).expect("the sample is a JSON object");
@@ -118,18 +147,21 @@ fn sample(id: String) -> Sample {
     let missing = BODY_BYTES.checked_sub(Value::from(body.clone()).to_string().len()).expect("the parts are shorter");
     let fill: String = std::iter::repeat_with(fastrand::alphanumeric).take(missing).collect();
     body.insert("fill".to_owned(), fill.into());
-    Sample { source: SOURCE, id, body: Value::from(body).to_string().into_bytes() }
+    Sample { source, id, body: Value::from(body).to_string().into_bytes() }
 }
 
-fn sizes_of(items: &[Item]) -> Sizes {
-    let of =
-        |key: &str| items.iter().find(|item| text(item, "sk") == Some(key)).expect("the ledger has the event and its delivery");
+fn sizes_of(subject: &Subject, items: &[Item]) -> Sizes {
+    let of = |key: &str| {
+        let item = items.iter().find(|item| text(item, "sk") == Some(key));
+        item.unwrap_or_else(|| panic!("the ledger has no `{key}` of an event of {}", subject.source))
+    };
     let event = of("event");
     Sizes {
         event: item_bytes(event),
         compressed_body: event["body"].as_b().expect("a body of this size is in the item").as_ref().len(),
         index: index_bytes(event),
-        delivery: item_bytes(of(&format!("delivery#{DESTINATION}"))),
+        delivery: item_bytes(of(&format!("delivery#{}", subject.destination))),
+        content: if subject.signs_id { 0 } else { item_bytes(of("content")) },
     }
 }
 
@@ -139,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_body_has_its_size_and_is_not_another_ones() {
-        let (one, other) = (sample("a".to_owned()), sample("b".to_owned()));
+        let (one, other) = (sample("github", "a".to_owned()), sample("github", "b".to_owned()));
         assert_eq!((one.body.len(), other.body.len()), (BODY_BYTES, BODY_BYTES));
         assert_ne!(one.body, other.body);
         assert!(serde_json::from_slice::<Value>(&one.body).is_ok());

@@ -77,6 +77,7 @@ async fn show(stack: &Stack) {
 
     let mut events = vec![steps::a_push_is_accepted(stack).await];
     steps::the_same_push_again(stack, &events[0]).await;
+    steps::a_captured_push(stack, &events[0]).await;
     steps::a_forged_push(stack).await;
     events.push(steps::a_destination_that_is_down(stack).await);
     events.extend(steps::a_rotation(stack).await);
@@ -102,7 +103,7 @@ async fn close(stack: &Stack, events: &[Sample]) {
     let key = stack.keyring("github").await.pop().expect("a keyring has a valid key");
     println!(
         "Webhooks go to   {}/<source>\n\n\
-         Try it: a push with an id of its own each time.\n\n{}\n\n\
+         Try it: a push of its own each time.\n\n{}\n\n\
          The stack stays up. `make down` ends it.",
         stack.output("WebhookUrl"),
         curl(&stack.webhook_url("github"), &key.secret)
@@ -112,7 +113,7 @@ async fn close(stack: &Stack, events: &[Sample]) {
 /// A command to paste into a shell. The secret is this local stack's, made up when it was deployed, and gone with it.
 fn curl(url: &str, secret: &str) -> String {
     format!(
-        r#"  body='{{"ref":"refs/heads/main"}}'; curl -i '{url}' -d "$body" \
+        r#"  body='{{"ref":"refs/heads/main","after":"'$(openssl rand -hex 20)'"}}'; curl -i '{url}' -d "$body" \
     -H 'Content-Type: application/json' -H 'X-GitHub-Event: push' \
     -H "X-GitHub-Delivery: $(openssl rand -hex 16)" \
     -H "X-Hub-Signature-256: sha256=$(printf %s "$body" | openssl dgst -sha256 -hmac '{secret}' | sed 's/.* //')""#

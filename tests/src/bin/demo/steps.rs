@@ -52,8 +52,22 @@ pub(crate) async fn the_same_push_again(stack: &Stack, sample: &Sample) {
     got(stack, "ci", sample, &[200]).await;
 }
 
+pub(crate) async fn a_captured_push(stack: &Stack, sample: &Sample) {
+    say::title(
+        "3. Somebody has captured that push, and sends it under an id made up: GitHub signs no id, but the push is known.",
+    );
+    let made_up = Sample { id: uuid(), ..sample.clone() };
+    let captured = signed(stack, sample, Provider::Github, "github").await;
+    let answer = post(stack, &made_up, &captured.with("x-github-delivery", &made_up.id)).await;
+    let duplicate = json!({"status": "duplicate", "source": "github", "eventId": sample.id});
+    expect("the answer to a captured webhook", &(answer.status, answer.body), &(200, duplicate));
+    expect("the items under the made-up event id", &stack.items(&made_up).await, &Vec::new());
+    delivered(stack, sample, "ci").await;
+    got(stack, "ci", sample, &[200]).await;
+}
+
 pub(crate) async fn a_forged_push(stack: &Stack) {
-    say::title("3. Somebody who does not have the secret sends a push: refused, and nothing is written.");
+    say::title("4. Somebody who does not have the secret sends a push: refused, and nothing is written.");
     let sample = sample("github", uuid(), "github-push.json");
     let webhook = Provider::Github.sign(&sample.body, &sample.id, "a guess", unix_now());
     let answer = post(stack, &sample, &webhook).await;
@@ -64,7 +78,7 @@ pub(crate) async fn a_forged_push(stack: &Stack) {
 }
 
 pub(crate) async fn a_destination_that_is_down(stack: &Stack) -> Sample {
-    say::title("4. Stripe says that an invoice is paid, while `billing` is down: it answers 503 to everything.");
+    say::title("5. Stripe says that an invoice is paid, while `billing` is down: it answers 503 to everything.");
     let id = format!("evt_{}", unique());
     let sample = sample("stripe", id, "stripe-invoice-paid.json");
     stack.destination.script("billing", &sample.id, json!({"status": 503})).await;
@@ -96,7 +110,7 @@ pub(crate) async fn a_destination_that_is_down(stack: &Stack) -> Sample {
 }
 
 pub(crate) async fn a_rotation(stack: &Stack) -> [Sample; 2] {
-    say::title("5. The secret `partner` is rotated. Webhooks signed with the old and with the new one are both accepted.");
+    say::title("6. The secret `partner` is rotated. Webhooks signed with the old and with the new one are both accepted.");
     let before = room_for_a_key(stack).await;
     let rotate = stack.secretsmanager.rotate_secret().secret_id(format!("{}/partner", stack.name));
     let rules = RotationRulesType::builder().automatically_after_days(30).build();
@@ -165,15 +179,22 @@ async fn accepted_once_known(stack: &Stack, sample: &Sample, key: &Key) {
     expect_accepted(&answer, sample);
 }
 
-/// A sample webhook under a fresh event id, which Stripe has in its body.
+/// A sample webhook under a fresh event id, which Stripe has in its body. GitHub's gets a commit of its own: the same push again
+/// would be the same event.
 fn sample(source: &'static str, id: String, file: &str) -> Sample {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate is a folder of the workspace");
     let path = root.join("events").join(file);
     let mut body = fs::read(&path).unwrap_or_else(|error| panic!("the sample {} cannot be read: {error}", path.display()));
-    if source == "stripe" {
+    let fresh = match source {
+        "stripe" => Some(("id", id.clone())),
+        "github" => Some(("after", format!("{:08x}{:032x}", fastrand::u32(..), fastrand::u128(..)))),
+        _ => None,
+    };
+    if let Some((member, fresh)) = fresh {
         let text = String::from_utf8(body).expect("the sample is text");
         let event: Value = serde_json::from_str(&text).expect("the sample is JSON");
-        body = text.replace(event["id"].as_str().expect("a Stripe event has an id"), &id).into_bytes();
+        let old = event[member].as_str().unwrap_or_else(|| panic!("the sample of {source} has no {member}"));
+        body = text.replace(old, &fresh).into_bytes();
     }
     say::line("webhook", format!("events/{file} as event {id}"));
     Sample { source, id, body }
