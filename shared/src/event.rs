@@ -121,6 +121,8 @@ pub struct Identity {
     pub event_type: EventType,
     /// When it happened.
     pub occurred_at: Option<Timestamp>,
+    /// Whether the id is that of what was signed, since it has none of its own.
+    pub by_content: bool,
 }
 
 /// Why a verified webhook cannot become an event.
@@ -146,7 +148,7 @@ impl EventSpec {
         sha256: &BodyDigest,
         received_at: Timestamp,
     ) -> Result<Identity, IdentityError> {
-        let places = Places::new(webhook.webhook());
+        let places = Places::proven(webhook.webhook());
         let find = |at: &Location| places.find(at).filter(|value| !value.is_empty());
         let by_content = || {
             let digest = webhook.content_digest(sha256).to_hex();
@@ -154,18 +156,20 @@ impl EventSpec {
                 .map_or(digest.clone(), |seconds| format!("{digest}-{}", received_at.seconds() / seconds.max(1)))
         };
         let sent_id = self.id.as_ref().map(|places| places.iter().map(find).collect::<Option<Vec<_>>>().map(|ids| ids.join(":")));
-        let event_id = match sent_id {
-            None => by_content(),
-            Some(Some(id)) => id,
-            Some(None) if self.id_optional => by_content(),
-            Some(None) => return Err(self.no_id(&places)),
+        let sent_id = match sent_id {
+            Some(Some(id)) => Some(id),
+            Some(None) if !self.id_optional => return Err(self.no_id(&places)),
+            Some(None) | None => None,
         };
+        let by_own_content = sent_id.is_none();
+        let event_id = sent_id.unwrap_or_else(by_content);
         let event_type = self.event_type.as_ref().and_then(find);
         let occurred_at = self.occurred_at.as_ref().and_then(|spec| spec.format.read(&find(&spec.at)?));
         Ok(Identity {
             event_id: EventId::parse(&event_id).map_err(IdentityError::BadEventId)?,
             event_type: event_type.and_then(|text| EventType::parse(&text).ok()).unwrap_or_else(EventType::unknown),
             occurred_at,
+            by_content: by_own_content,
         })
     }
 

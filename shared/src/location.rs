@@ -17,9 +17,9 @@ const FORM_CONTENT_TYPE: &[u8] = b"application/x-www-form-urlencoded";
 pub enum Location {
     /// `header:NAME`: the header's value; repeated ones joined by commas, as API Gateway does.
     Header(String),
-    /// `query:NAME`: the first query parameter of that name, percent-decoded.
+    /// `query:NAME`: the query parameter of that name, percent-decoded; none if it is there twice.
     Query(String),
-    /// `form:NAME`: the first field of that name in an `application/x-www-form-urlencoded` body, decoded.
+    /// `form:NAME`: the field of that name in an `application/x-www-form-urlencoded` body, decoded; none if it is there twice.
     Form(String),
     /// `json:/a/b`: a string, number or boolean in the JSON body, by RFC 6901 pointer. A part `*` stands for every element of
     /// an array, which must all have the same value there.
@@ -40,6 +40,9 @@ impl TryFrom<String> for Location {
             ("header", name) => Ok(Self::Header(name.to_ascii_lowercase())),
             ("query", name) => Ok(Self::Query(name.to_owned())),
             ("form", name) => Ok(Self::Form(name.to_owned())),
+            ("json", pointer) if pointer.split('/').any(|part| part.contains('*') && part != "*") => {
+                Err(format!("`{text}`: `*` stands for every element of an array, and for nothing less"))
+            }
             ("json", pointer) if pointer.starts_with('/') => Ok(Self::Json(pointer.to_owned())),
             ("claim", pointer) if pointer.starts_with('/') => Ok(Self::Claim(pointer.to_owned())),
             ("json" | "claim", _) => Err(format!("`{text}`: a JSON pointer starts with `/`, as in `json:/data/id`")),
@@ -117,12 +120,22 @@ impl fmt::Display for Locations {
 pub struct Places<'a> {
     webhook: &'a UnverifiedWebhook,
     json: OnceCell<Option<Value>>,
+    json_bytes_max: usize,
 }
 
+/// Largest JSON body that is parsed before its sender is proven, in bytes: parsed, it can take a hundred times as much memory. What
+/// must be parsed so early is small: SNS messages have at most 256 KB.
+pub const UNVERIFIED_JSON_BYTES_MAX: usize = 1024 * 1024;
+
 impl<'a> Places<'a> {
-    /// The places of `webhook`.
+    /// The places of a webhook whose sender may be anybody.
     pub fn new(webhook: &'a UnverifiedWebhook) -> Self {
-        Self { webhook, json: OnceCell::new() }
+        Self { webhook, json: OnceCell::new(), json_bytes_max: UNVERIFIED_JSON_BYTES_MAX }
+    }
+
+    /// The places of a webhook whose sender is proven.
+    pub fn proven(webhook: &'a UnverifiedWebhook) -> Self {
+        Self { json_bytes_max: usize::MAX, ..Self::new(webhook) }
     }
 
     /// The request itself.
@@ -150,7 +163,8 @@ impl<'a> Places<'a> {
 
     /// The body as JSON, if it is.
     pub fn json(&self) -> Option<&Value> {
-        self.json.get_or_init(|| serde_json::from_slice(&self.webhook.body).ok()).as_ref()
+        let small = self.webhook.body.len() <= self.json_bytes_max;
+        self.json.get_or_init(|| small.then(|| serde_json::from_slice(&self.webhook.body).ok()).flatten()).as_ref()
     }
 }
 
@@ -168,9 +182,11 @@ pub fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<Cow<'a, str>> {
     Some(joined)
 }
 
-/// The first field of that name in a query string or a form, decoded as `application/x-www-form-urlencoded`.
+/// The field of that name in a query string or a form, decoded as `application/x-www-form-urlencoded`. One that is there twice
+/// could mean either, and so means nothing: what reads the webhook later may take the other one.
 fn form_value<'a>(encoded: &'a [u8], name: &str) -> Option<Cow<'a, str>> {
-    form_urlencoded::parse(encoded).find(|(key, _)| key == name).map(|(_, value)| value)
+    let mut values = form_urlencoded::parse(encoded).filter(|(key, _)| key == name).map(|(_, value)| value);
+    values.next().filter(|_| values.next().is_none())
 }
 
 /// The scalar at a JSON pointer as text; `None` for what is absent, null, an array or an object.
@@ -203,6 +219,7 @@ mod tests {
         assert_eq!(parse("claim:/sha256"), Ok(Location::Claim("/sha256".into())));
         assert_eq!(parse("signature:t").unwrap().to_string(), "signature:t");
         assert!(parse("json:id").unwrap_err().contains("starts with `/`"));
+        assert!(parse("json:/a/*b").unwrap_err().contains("nothing less"));
         assert!(parse("heading:x").unwrap_err().contains("`heading` is no place"));
         assert!(parse("header:").is_err());
         assert!(parse("").is_err());
@@ -240,14 +257,29 @@ mod tests {
 
     #[test]
     fn forms_and_queries_are_decoded() {
-        let webhook = UnverifiedWebhook::new(http::Method::POST, "https://h/p?a=1%2C2&a=3", &[], b"b=x+y&c".to_vec());
+        let webhook = UnverifiedWebhook::new(http::Method::POST, "https://h/p?a=1%2C2&d=3", &[], b"b=x+y&c&e=1&e=2".to_vec());
         let places = Places::new(&webhook);
         let find = |place: &str| places.find(&Location::try_from(place.to_owned()).unwrap()).map(Cow::into_owned);
         assert_eq!(find("query:a").as_deref(), Some("1,2"));
         assert_eq!(find("form:b").as_deref(), Some("x y"));
         assert_eq!(find("form:c").as_deref(), Some(""));
         assert_eq!(find("form:d"), None);
+        assert_eq!(find("form:e"), None, "it could mean either");
         assert_eq!(find("json:/a"), None);
+    }
+
+    #[test]
+    fn a_large_body_is_parsed_only_once_its_sender_is_proven() {
+        let found = |bytes: usize, proven: bool| {
+            let body = format!("{{\"a\":1,\"b\":\"{}\"}}", "x".repeat(bytes - 14)).into_bytes();
+            assert_eq!(body.len(), bytes);
+            let webhook = UnverifiedWebhook::new(http::Method::POST, "https://h/", &[], body);
+            let places = if proven { Places::proven(&webhook) } else { Places::new(&webhook) };
+            places.find(&Location::Json("/a".into())).is_some()
+        };
+        assert!(found(UNVERIFIED_JSON_BYTES_MAX, false));
+        assert!(!found(UNVERIFIED_JSON_BYTES_MAX + 1, false));
+        assert!(found(UNVERIFIED_JSON_BYTES_MAX + 1, true));
     }
 
     #[test]

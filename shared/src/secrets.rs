@@ -10,6 +10,7 @@ use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 use aws_config::SdkConfig;
 use aws_sdk_secretsmanager::Client;
 use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq;
 use tokio::sync::Mutex;
 
 use crate::{aws, time::Timestamp};
@@ -135,11 +136,15 @@ impl Keyring {
         }
     }
 
+    fn is_enrolling(&self, now: Timestamp) -> bool {
+        let longest = Duration::from_secs(ENROLMENT_SECONDS_MAX);
+        self.enrol_until.is_some_and(|until| now < until && until.since(now) <= longest)
+    }
+
     /// The keyring with a secret that a handshake has brought, and enrolment closed. `None` if it is not open at `now`, or is
     /// open for longer than [`ENROLMENT_SECONDS_MAX`].
     pub fn enrolled(&self, secret: Secret, now: Timestamp) -> Option<Result<Self, KeyringError>> {
-        let open_for = self.enrol_until.filter(|until| now < *until)?.since(now);
-        if open_for > Duration::from_secs(ENROLMENT_SECONDS_MAX) {
+        if !self.is_enrolling(now) {
             return None;
         }
         let new = Key { id: format!("enrolled-{}", now.seconds()), secret, not_after: None };
@@ -199,6 +204,11 @@ pub struct Keyrings {
     cache: Mutex<HashMap<String, Cached>>,
 }
 
+/// Compares in a time that depends on the lengths alone.
+fn same(one: &str, other: &str) -> bool {
+    one.as_bytes().ct_eq(other.as_bytes()).into()
+}
+
 /// What became of a secret that a handshake brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Enrolment {
@@ -256,15 +266,19 @@ impl Keyrings {
     pub async fn enrol(&self, name: &str, secret: Secret, now: Timestamp) -> Result<Enrolment, SecretsError> {
         let known = self.cache.lock().await.get(name).cloned();
         let recent = Duration::from_secs(ENROLMENT_CACHE_SECONDS);
-        let keyring = match known {
-            Some(cached) if now.since(cached.read_at) < recent => cached.keyring,
-            _ => {
-                let keyring = Arc::new(self.read(name).await?);
-                self.remember(name, Cached::read_at(now, keyring.clone(), now)).await;
-                keyring
+        let is_there = |keyring: &Keyring| keyring.valid_at(now).any(|key| same(key.secret.expose(), secret.expose()));
+        // That it is closed may be known from a moment ago; that it is open is read now, since it is for one secret.
+        if let Some(cached) = known.filter(|cached| now.since(cached.read_at) < recent) {
+            if is_there(&cached.keyring) {
+                return Ok(Enrolment::Enrolled);
             }
-        };
-        if keyring.valid_at(now).any(|key| key.secret == secret) {
+            if !cached.keyring.is_enrolling(now) {
+                return Ok(Enrolment::Closed);
+            }
+        }
+        let keyring = Arc::new(self.read(name).await?);
+        self.remember(name, Cached::read_at(now, keyring.clone(), now)).await;
+        if is_there(&keyring) {
             return Ok(Enrolment::Enrolled);
         }
         let full_name = format!("{}{name}", self.prefix);

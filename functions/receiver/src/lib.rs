@@ -27,7 +27,7 @@ use shared::{
     location::Places,
     names::{DestinationName, SourceName},
     secrets::{Keyring, Keyrings},
-    signatures::{UnverifiedWebhook, VerifiedWebhook, handshake::Handshake},
+    signatures::{Refusal, UnverifiedWebhook, VerifiedWebhook, handshake::Handshake},
     time::Timestamp,
 };
 
@@ -102,16 +102,16 @@ impl Receiver {
 
     async fn accept_from<'a>(&self, source: &'a Source, request: Request, now: Timestamp) -> Result<Answer<'a>, Rejection> {
         let webhook = request.into_webhook(source)?;
-        let handshake = handshake_of(source, &webhook);
-        if let Some(handshake) = handshake.filter(|handshake| !handshake.signed) {
+        if let Some(handshake) = unsigned_handshake(source, &webhook) {
             return self.shake_hands(source, handshake, &webhook, now).await.map(Answer::Handshake);
         }
-        if handshake.is_none() && !source.methods.contains(&webhook.method) {
+        let signed_handshakes = source.handshakes.iter().filter(|handshake| handshake.signed).map(|handshake| &handshake.method);
+        if !source.methods.iter().chain(signed_handshakes).any(|method| *method == webhook.method) {
             let allowed: Vec<&str> = source.methods.iter().map(http::Method::as_str).collect();
             return Err(Rejection::MethodNotAllowed { allowed: allowed.join(", ") });
         }
         let verified = self.verify(source, &webhook, now).await?;
-        if let Some(handshake) = handshake {
+        if let Some(handshake) = signed_handshake(source, &verified) {
             return self.shake_hands(source, handshake, &webhook, now).await.map(Answer::Handshake);
         }
         self.record(source, &verified, now).await.map(Answer::Accepted)
@@ -123,8 +123,9 @@ impl Receiver {
         verified: &VerifiedWebhook<'_>,
         now: Timestamp,
     ) -> Result<Accepted<'a>, Rejection> {
-        let event = event_of(source, verified, now)?;
-        let content = source.replay_guard.then(|| signed_content(source, verified, &event));
+        let (event, by_content) = event_of(source, verified, now)?;
+        let guarded = source.replay_guard && !by_content;
+        let content = guarded.then(|| signed_content(source, verified, &event));
         let body = self.bodies.keep(&event.sha256, verified.body()).await.map_err(Rejection::unavailable)?;
         let recorded = self.ledger.record(&event, &body, content).await?;
         let key = match &recorded {
@@ -170,7 +171,11 @@ impl Receiver {
             Some(wanted) => Some(self.fetched_keys.get(&wanted, Some(keyring), now).await?),
             None => None,
         };
-        Ok(source.scheme.verify(webhook, keyring, fetched.as_deref(), now)?)
+        let verified = source.scheme.verify(webhook, keyring, fetched.as_deref(), now)?;
+        if could_be_our_own(source, &verified) {
+            return Err(Refusal::WrongSignature.into());
+        }
+        Ok(verified)
     }
 
     /// The event is recorded, so a bell that fails refuses nothing: the auditor rings later.
@@ -186,23 +191,49 @@ impl Receiver {
     }
 }
 
-/// The handshake that a request is, if any. What has a signature is never taken for one that needs none: it could be an event.
-fn handshake_of<'a>(source: &'a Source, webhook: &UnverifiedWebhook) -> Option<&'a Handshake> {
+/// The handshake that a request is which needs no signature, if any. What has a signature is never taken for one: it could be an event.
+fn unsigned_handshake<'a>(source: &'a Source, webhook: &UnverifiedWebhook) -> Option<&'a Handshake> {
+    let mut unsigned = source.handshakes.iter().filter(|handshake| !handshake.signed).peekable();
+    unsigned.peek()?;
     let places = Places::new(webhook);
-    let mut meant = source.handshakes.iter().filter(|handshake| handshake.is_meant(&places));
-    meant.find(|handshake| handshake.signed || !source.scheme.is_signed(&places))
+    unsigned.find(|handshake| !source.scheme.is_signed(&places) && handshake.is_meant(&places))
 }
 
-/// What was signed is remembered for as long as it could be sent again.
+/// Whether what was signed is of the kind that the source's own handshake signs for anybody who asks.
+fn could_be_our_own(source: &Source, verified: &VerifiedWebhook<'_>) -> bool {
+    let mut oracles = source.handshakes.iter().filter(|handshake| !handshake.signed && handshake.needs_key()).peekable();
+    oracles.peek().is_some() && {
+        let content = verified.content();
+        oracles.any(|handshake| handshake.could_have_signed(&content))
+    }
+}
+
+/// The handshake that a verified webhook is, if any.
+fn signed_handshake<'a>(source: &'a Source, verified: &VerifiedWebhook<'_>) -> Option<&'a Handshake> {
+    let mut signed = source.handshakes.iter().filter(|handshake| handshake.signed).peekable();
+    signed.peek()?;
+    let places = Places::proven(verified.webhook());
+    signed.find(|handshake| handshake.is_meant(&places))
+}
+
+/// What was signed is remembered for as long as it could be sent again: with the event's type, if that is not signed, since one
+/// sender may send the same content for two types.
 fn signed_content(source: &Source, verified: &VerifiedWebhook<'_>, event: &Event) -> SignedContent {
     let replayable = source.scheme.replayable_seconds().map(|seconds| event.received_at.plus(Duration::from_secs(seconds)));
-    SignedContent { sha256: verified.content_digest(&event.sha256), expires_at: replayable.unwrap_or(event.expires_at) }
+    let content = verified.content_digest(&event.sha256);
+    let type_is_signed = source.event.event_type.as_ref().is_none_or(|place| source.scheme.covers(place));
+    let sha256 = match type_is_signed {
+        true => content,
+        false => BodyDigest::of(&[content.as_bytes().as_slice(), event.event_type.as_str().as_bytes()].concat()),
+    };
+    SignedContent { sha256, expires_at: replayable.unwrap_or(event.expires_at) }
 }
 
-fn event_of(source: &Source, verified: &VerifiedWebhook<'_>, now: Timestamp) -> Result<Event, Rejection> {
+/// The event, and whether it is known by what was signed for lack of an id.
+fn event_of(source: &Source, verified: &VerifiedWebhook<'_>, now: Timestamp) -> Result<(Event, bool), Rejection> {
     let sha256 = BodyDigest::of(verified.body());
     let identity = source.event.identify(verified, &sha256, now)?;
-    Ok(Event {
+    let event = Event {
         destinations: source.destinations(&identity.event_type),
         key: EventKey { source: source.name.clone(), event_id: identity.event_id },
         event_type: identity.event_type,
@@ -213,7 +244,8 @@ fn event_of(source: &Source, verified: &VerifiedWebhook<'_>, now: Timestamp) -> 
         sha256,
         key_id: verified.key_id().to_owned(),
         expires_at: now.plus(source.dedupe),
-    })
+    };
+    Ok((event, identity.by_content))
 }
 
 fn observe(event: &Event, recorded: &Recorded) {

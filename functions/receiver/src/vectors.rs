@@ -13,7 +13,7 @@ use shared::{
     time::Timestamp,
 };
 
-use crate::{handshake_of, rejection::Rejection, request::Request};
+use crate::{could_be_our_own, rejection::Rejection, request::Request, signed_handshake, unsigned_handshake};
 
 #[derive(Deserialize)]
 struct Vector {
@@ -96,7 +96,12 @@ fn every_published_signature_gets_its_verdict() {
         let source = vector.source(&vector.scheme);
         for as_text in [false, true] {
             let Some(webhook) = vector.webhook(&source, as_text) else { continue };
-            let verdict = vector.verify(&source, &webhook).map(|verified| verified.key_id().to_owned());
+            let verified = vector.verify(&source, &webhook);
+            let verified =
+                verified.and_then(
+                    |verified| if could_be_our_own(&source, &verified) { Err(Refusal::WrongSignature) } else { Ok(verified) },
+                );
+            let verdict = verified.map(|verified| verified.key_id().to_owned());
             if verdict.is_ok() != (vector.expect.as_deref() == Some("valid")) {
                 wrong.push(format!("{} ({}): {verdict:?}", vector.id, vector.scheme));
             }
@@ -105,16 +110,67 @@ fn every_published_signature_gets_its_verdict() {
     assert_eq!(wrong, Vec::<String>::new());
 }
 
+/// Braintree and X sign a challenge of anybody's with the key that signs webhooks.
+#[test]
+fn what_a_handshake_signed_for_anybody_proves_no_webhook() {
+    let challenge = "aaaaaaaaaaaaaaaaaaaa";
+    for (scheme, secret, query) in [
+        ("braintree", "public:private", format!("bt_challenge={challenge}")),
+        ("twitter", "hush", format!("crc_token={challenge}")),
+    ] {
+        let vector = |method: &str, url: String, headers: Vec<(String, String)>, body: String| Vector {
+            id: scheme.to_owned(),
+            scheme: scheme.to_owned(),
+            provider: scheme.to_owned(),
+            method: method.to_owned(),
+            url,
+            headers,
+            body_b64: BASE64.encode(body),
+            secrets: vec![secret.to_owned()],
+            now: 1_700_000_000,
+            expect: None,
+            respond: None,
+        };
+        let asked = vector("GET", format!("https://h/w?{query}"), Vec::new(), String::new());
+        let (_, _, answer) = shake_hands(&asked, &asked.source(scheme)).unwrap();
+        let forged = match scheme {
+            "braintree" => {
+                let form = [("content-type".to_owned(), "application/x-www-form-urlencoded".to_owned())];
+                let signature = answer.replace('|', "%7C");
+                vector(
+                    "POST",
+                    "https://h/w".to_owned(),
+                    form.to_vec(),
+                    format!("bt_signature={signature}&bt_payload={challenge}"),
+                )
+            }
+            _ => {
+                let answer: Value = serde_json::from_str(&answer).unwrap();
+                let signature = answer["response_token"].as_str().unwrap().to_owned();
+                let headers = vec![("x-twitter-webhooks-signature".to_owned(), signature)];
+                vector("POST", "https://h/w".to_owned(), headers, challenge.to_owned())
+            }
+        };
+        let source = forged.source(scheme);
+        let webhook = forged.webhook(&source, true).unwrap();
+        let verified = forged.verify(&source, &webhook).unwrap();
+        assert!(could_be_our_own(&source, &verified), "{scheme}: the answer of the handshake proves this");
+    }
+}
+
 /// The handshake's answer or the refusal's status, as the receiver gives it.
 fn shake_hands(vector: &Vector, source: &Source) -> Result<(u16, http::HeaderMap, String), u16> {
     let webhook = vector.webhook(source, false).unwrap();
     let now = Timestamp::from_seconds(vector.now);
     let secret = |text: &str| Keyring::new(vec![Key { id: "1".into(), secret: Secret::new(text), not_after: None }]).unwrap();
     let verify_token = vector.secrets.iter().find_map(|text| text.strip_prefix("verify_token:")).map(secret);
-    let handshake = handshake_of(source, &webhook);
-    if handshake.is_none_or(|handshake| handshake.signed) {
-        vector.verify(source, &webhook).map_err(|refusal| Rejection::from(refusal).status())?;
-    }
+    let handshake = match unsigned_handshake(source, &webhook) {
+        Some(handshake) => Some(handshake),
+        None => {
+            let verified = vector.verify(source, &webhook).map_err(|refusal| Rejection::from(refusal).status())?;
+            signed_handshake(source, &verified)
+        }
+    };
     let Some(handshake) = handshake else {
         let answer = &source.answer;
         return Ok((answer.status.unwrap_or(202), http::HeaderMap::new(), answer.body.clone().unwrap()));

@@ -120,6 +120,14 @@ fn check_source(
     if event.places().any(|place| matches!(place, Location::Signature(_) | Location::Claim(_))) {
         return Err(Fault::new(name.span(), format!("source `{source}`: `event` cannot look into the signature")));
     }
+    if event.same_within_seconds == Some(0) {
+        return Err(Fault::new(name.span(), format!("source `{source}`: `same_within_seconds` must be at least 1")));
+    }
+    let methods = entry.methods.unwrap_or(preset.methods);
+    if handshakes.iter().any(|handshake| handshake.when.is_empty() && methods.contains(&handshake.method)) {
+        let message = format!("source `{source}`: `when` of a handshake is empty, so every webhook would be taken for it");
+        return Err(Fault::new(name.span(), message));
+    }
     let replayable = event.id.iter().flat_map(Locations::iter).any(|place| !preset.scheme.covers(place));
     Ok(Source {
         name: source,
@@ -131,7 +139,7 @@ fn check_source(
             None => None,
         },
         public_url: entry.public_url.map(|url| check_public_url(&url)).transpose()?,
-        methods: entry.methods.unwrap_or(preset.methods),
+        methods,
         handshakes,
         event,
         keep_headers: entry

@@ -149,7 +149,7 @@ fn a_source_is_guarded_against_replays_where_its_event_id_is_not_signed() {
 #[test]
 fn a_scheme_says_how_long_its_webhooks_could_be_replayed() {
     let seconds = |scheme: &str| source(&format!("scheme = \"{scheme}\"\nsecret = \"a\"")).unwrap().scheme.replayable_seconds();
-    assert_eq!(seconds("stripe"), Some(600));
+    assert_eq!(seconds("stripe"), Some(601));
     assert_eq!(seconds("github"), None);
     assert_eq!(seconds("sendgrid"), None);
 }

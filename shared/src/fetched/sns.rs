@@ -9,6 +9,7 @@ use super::{
     transport::{Request, Transport},
 };
 use crate::{
+    location::Places,
     signatures::{Refusal, UnverifiedWebhook},
     time::Timestamp,
 };
@@ -23,6 +24,11 @@ const TOKEN_CHARS_MAX: usize = 1024;
 const NOTIFICATION: [&str; 6] = ["Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type"];
 const CONFIRMATION: [&str; 7] = ["Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type"];
 
+/// Whether the signature of every kind of message covers this place of it. Attributes and the URL to unsubscribe are not covered.
+pub fn is_signed(pointer: &str) -> bool {
+    matches!(pointer, "/Message" | "/MessageId" | "/Timestamp" | "/TopicArn" | "/Type")
+}
+
 /// Where a certificate of SNS is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct CertificateUrl(String);
@@ -30,7 +36,8 @@ pub(super) struct CertificateUrl(String);
 impl CertificateUrl {
     /// `SigningCertURL` of the message in the body.
     pub(super) fn named_by(webhook: &UnverifiedWebhook) -> Result<Self, Refusal> {
-        let message: Value = serde_json::from_slice(&webhook.body).map_err(|_| Refusal::MalformedSignature)?;
+        let places = Places::new(webhook);
+        let message = places.json().ok_or(Refusal::MalformedSignature)?;
         let url = message.get("SigningCertURL").and_then(Value::as_str).ok_or(Refusal::MissingSignature)?;
         Self::parse(url).ok_or(Refusal::UntrustedKey)
     }

@@ -38,7 +38,7 @@ pub enum Recorded {
     /// Written before with another body. This one is kept beside it, quarantined.
     Conflict,
     /// What was signed is known already under another id, which the signature does not cover: the webhook was captured and
-    /// sent again, or its sender sent the same twice under two ids.
+    /// sent again, or its sender sent the same twice under two ids. This one is kept beside the first, quarantined.
     Replayed {
         /// The id that it is recorded under.
         first: EventId,
@@ -123,6 +123,7 @@ impl Ledger {
             Some(item) if first == event.key => return self.compare(event, body, &item).await.map(Some),
             Some(item) if content_digest(&item) == Some(content.sha256) => {
                 let (recorded, _) = read_event(&first, &item)?;
+                self.keep_replay(event, body, &first).await?;
                 let unclaimed = self.unclaimed(&recorded).await?;
                 return Ok(Some(Recorded::Replayed { first: first.event_id, unclaimed }));
             }
@@ -139,6 +140,14 @@ impl Ledger {
             // Another request took it over at this moment: when the sender sends again, that one is recorded.
             Some(_) => Err(LedgerError::Unavailable("what was signed is being recorded under another id".to_owned())),
         }
+    }
+
+    /// Keeps a replay beside the first, quarantined: it may be its sender's after all. The same one again overwrites itself.
+    async fn keep_replay(&self, event: &Event, body: &StoredBody, first: &EventKey) -> Result<(), LedgerError> {
+        let mut item = event_item(event, body, &format!("replay#{}", event.key.event_id));
+        item.insert("pk".to_owned(), string(first.to_string()));
+        let put = self.client.put_item().table_name(&self.table).set_item(Some(item));
+        put.send().await.map(drop).map_err(|error| LedgerError::of(&error))
     }
 
     /// Writes whose content it is, unless there is another claim than `instead_of`; then that one.

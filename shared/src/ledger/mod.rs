@@ -8,6 +8,7 @@
 //! | event | `{source}#{event_id}` | `event` |
 //! | delivery | same | `delivery#{destination}` |
 //! | conflict | same | `conflict#{SHA-256 of the other body}` |
+//! | replay | same as the first | `replay#{its event id}` |
 //! | signed content | `{source}#{SHA-256 of it}` | `content` |
 //! | destination state | `destination#{name}` | `state` |
 //! | watermark | `audit` | `watermark` |

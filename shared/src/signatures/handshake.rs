@@ -191,6 +191,15 @@ impl Handshake {
         self.require.iter().any(|requirement| requirement.equals_secret)
     }
 
+    /// Whether the source's key signs such content for anybody who asks by this handshake: then it proves nothing.
+    pub fn could_have_signed(&self, content: &[u8]) -> bool {
+        let mut signed = self.templates().flat_map(Template::keyed_places).filter(|_| !self.signed);
+        signed.any(|place| {
+            let about = self.require.iter().filter(|requirement| requirement.at == *place);
+            about.into_iter().all(|requirement| requirement.allows(content))
+        })
+    }
+
     /// Says what is impossible about it, if anything.
     pub fn check(&self) -> Result<(), String> {
         let statuses = [("answer.status", self.answer.status, 200..300), ("refuse_with", self.refuse_with, 400..500)];
@@ -203,9 +212,13 @@ impl Handshake {
         if self.when.is_empty() && self.method == Method::POST {
             return Err("`when` is empty, so every webhook would be taken for the handshake".into());
         }
-        let signed_by_us = self.templates().any(Template::uses_key);
-        if signed_by_us && !self.signed && !self.require.iter().any(|requirement| requirement.only.is_some()) {
-            return Err("the answer signs what anybody can send: `require` must say `only` which characters it may have".into());
+        for place in self.templates().flat_map(Template::keyed_places).filter(|_| !self.signed) {
+            let bounded = |requirement: &&Requirement| requirement.only.is_some() && requirement.chars_max.is_some();
+            if !self.require.iter().filter(bounded).any(|requirement| requirement.at == *place) {
+                return Err(format!(
+                    "the answer signs `{place}`, which anybody can send: `require` must say `only` which characters it may have, and `chars_max`"
+                ));
+            }
         }
         let known = |variable: &Variable| matches!(variable, Variable::KeyId | Variable::At(_));
         match self.templates().flat_map(Template::variables).find(|variable| !known(variable)) {
@@ -276,14 +289,18 @@ impl Handshake {
 impl Requirement {
     fn holds(&self, places: &Places<'_>, secrets: Option<&Keyring>, now: Timestamp) -> bool {
         let Some(value) = places.find(&self.at) else { return false };
-        let length = value.chars().count();
         let is_secret = || {
             secrets.is_some_and(|secrets| secrets.valid_at(now).any(|key| same(key.secret.expose().as_bytes(), value.as_bytes())))
         };
+        self.allows(value.as_bytes()) && (!self.equals_secret || is_secret())
+    }
+
+    /// Whether a value is of the kind and length.
+    fn allows(&self, value: &[u8]) -> bool {
+        let length = String::from_utf8_lossy(value).chars().count();
         length >= self.chars_min
             && self.chars_max.is_none_or(|most| length <= most)
-            && self.only.is_none_or(|kind| value.bytes().all(|byte| kind.has(byte)))
-            && (!self.equals_secret || is_secret())
+            && self.only.is_none_or(|kind| value.iter().all(|byte| kind.has(*byte)))
     }
 }
 
@@ -372,10 +389,24 @@ mod tests {
     }
 
     #[test]
+    fn what_it_signs_for_anybody_is_known() {
+        let toml = "method = \"GET\"\nsigned = false\nrequire = [{ at = \"query:c\", only = \"hex\", chars_min = 2, chars_max = 3 }]\n\
+                    answer = { body = \"{query:c|hmac-sha1|hex}\" }";
+        let could = |content: &[u8]| handshake(toml).could_have_signed(content);
+        assert!(could(b"ab") && could(b"abc"));
+        assert!(!could(b"a") && !could(b"abcd") && !could(b"{}"));
+        assert!(!handshake("method = \"GET\"\nanswer = { body = \"{query:c}\" }").could_have_signed(b"ab"));
+    }
+
+    #[test]
     fn impossible_handshakes_are_named() {
         let error = |toml: &str| handshake(toml).check().unwrap_err();
         assert!(error("").contains("every webhook"));
-        assert!(error("method = \"GET\"\nsigned = false\nanswer = { body = \"{query:c|hmac-sha256|hex}\" }").contains("`only`"));
+        let oracle = "method = \"GET\"\nsigned = false\nanswer = { body = \"{query:c|hmac-sha256|hex}\" }";
+        assert!(error(oracle).contains("`only`"));
+        let other = format!("{oracle}\nrequire = [{{ at = \"query:other\", only = \"hex\", chars_max = 9 }}]");
+        assert!(error(&other).contains("signs `query:c`"));
+        assert!(error(&format!("{oracle}\nrequire = [{{ at = \"query:c\", only = \"hex\" }}]")).contains("`chars_max`"));
         assert!(error("method = \"GET\"\nanswer = { body = \"{secret}\" }").contains("cannot stand in an answer"));
         assert!(error("method = \"GET\"\nanswer = { body = \"\", json = {} }").contains("either"));
         assert!(error("method = \"GET\"\nanswer = { status = 300 }").contains("from 200 to 299"));

@@ -28,7 +28,7 @@ pub use scheme::{
     SignatureSpec, TOLERANCE_SECONDS_MAX, TimestampFormat, TimestampSpec, UrlForm,
 };
 pub use sign::SignError;
-pub use template::{HEADER_LIST_MAX, Template, TemplateValues, Variable};
+pub use template::{HEADER_LIST_MAX, SORTED_PAIRS_MAX, Template, TemplateValues, Variable};
 pub use verify::VerifiedWebhook;
 
 /// A request as it came in: nothing about it is known to be true.

@@ -143,6 +143,7 @@ const PRESETS: &[(&str, &str)] = presets![
     "figma"
     "front"
     "fusionauth"
+    "fusionauth-public"
     "gitea"
     "github"
     "github-sha1"

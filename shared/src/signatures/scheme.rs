@@ -11,7 +11,7 @@ use super::{
     template::{Template, Variable},
 };
 use crate::{
-    fetched::KeyOrigin,
+    fetched::{KeyOrigin, sns},
     location::{Location, Locations, Places},
     time::Timestamp,
 };
@@ -94,7 +94,7 @@ impl TryFrom<Entry> for Scheme {
             }
             return Ok(Self { alternatives: vec![entry.into_alternative()?] });
         }
-        if entry.algorithm.is_some() || entry.signed.is_some() || entry.signature.is_some() || entry.timestamp.is_some() {
+        if entry.is_more_than_alternatives() {
             return Err("a scheme with `first_of` has nothing else: everything stands in its alternatives".into());
         }
         if entry.first_of.len() > ALTERNATIVES_MAX {
@@ -105,6 +105,14 @@ impl TryFrom<Entry> for Scheme {
 }
 
 impl Entry {
+    /// Whether anything stands beside `first_of`, where nobody would read it.
+    fn is_more_than_alternatives(&self) -> bool {
+        let required = self.algorithm.is_some() || self.signed.is_some() || self.signature.is_some() || self.timestamp.is_some();
+        let optional = self.id.is_some() || self.jwt.is_some() || self.fetched_key.is_some() || self.when.is_some();
+        let defaulted = self.secret != SecretSpec::default() || self.url != UrlForm::default() || self.unsigned_body;
+        required || optional || defaulted || !self.checks.is_empty()
+    }
+
     fn into_alternative(self) -> Result<Alternative, String> {
         if !self.first_of.is_empty() {
             return Err("`first_of` cannot stand within `first_of`".into());
@@ -371,7 +379,7 @@ impl Scheme {
         self.alternatives.iter().all(|alternative| alternative.covers(place))
     }
 
-    /// Whether some way of signing has content of its own that a captured request could be known again by. Who has seen
+    /// Whether every way of signing has content of its own that a captured request could be known again by. Who has seen
     /// a token can send anything with it.
     pub fn signs_content(&self) -> bool {
         self.alternatives.iter().all(|alternative| alternative.signed.is_some() || alternative.jwt.is_some())
@@ -379,12 +387,12 @@ impl Scheme {
 
     /// How long a captured webhook could be sent again, in seconds; `None` if for ever.
     pub fn replayable_seconds(&self) -> Option<u64> {
+        // To both sides of the clock, the last second included.
         let tolerances = self.alternatives.iter().map(|alternative| match &alternative.timestamp {
             Some(spec) if !spec.unsigned && !spec.optional => spec.tolerance_seconds,
             _ => None,
         });
-        // To both sides of the clock.
-        tolerances.collect::<Option<Vec<u64>>>()?.into_iter().max().map(|seconds| 2 * seconds)
+        tolerances.collect::<Option<Vec<u64>>>()?.into_iter().max().map(|seconds| 2 * seconds + 1)
     }
 
     /// Whether a request has a signature of this scheme, good or bad.
@@ -405,6 +413,12 @@ impl Scheme {
 }
 
 impl Alternative {
+    /// Whether who can verify can also sign.
+    pub fn is_symmetric(&self) -> bool {
+        let public_token = self.jwt.as_ref().is_some_and(|jwt| jwt.algorithms.iter().all(|algorithm| !algorithm.is_symmetric()));
+        self.algorithm.is_symmetric() && !public_token && self.fetched_key.is_none()
+    }
+
     fn check(&self) -> Result<(), String> {
         self.check_kind()?;
         self.check_signature()?;
@@ -442,6 +456,11 @@ impl Alternative {
                     return Err(format!(
                         "`jwt.required` is about `exp`, `nbf` and `iat`, not `{other}`; use `checks` for others"
                     ));
+                }
+                if jwt.algorithms.iter().any(|algorithm| algorithm.is_symmetric() != jwt.algorithms[0].is_symmetric()) {
+                    return Err(
+                        "`jwt.algorithms` mixes HMAC with public keys: a public key could be taken for a shared secret".into()
+                    );
                 }
                 if jwt.leeway_seconds > TOLERANCE_SECONDS_MAX {
                     return Err(format!("`jwt.leeway_seconds` must be at most {TOLERANCE_SECONDS_MAX}"));
@@ -486,7 +505,7 @@ impl Alternative {
                 .into());
         }
         let is_plain_hash = matches!(self.algorithm.proof(), Proof::Hash(Hash::Plain(_)));
-        if is_plain_hash && !signed.required().any(|variable| *variable == Variable::Secret) {
+        if is_plain_hash && !signed.covered().any(|variable| *variable == Variable::Secret) {
             return Err("a plain hash without `{secret}` in `signed` can be made by anybody".into());
         }
         // A fetched key's keyring has no secrets: topics and webhook ids.
@@ -571,13 +590,13 @@ impl Alternative {
 
     fn covers_outside_body(&self, place: &Location) -> bool {
         let Some(signed) = &self.signed else { return matches!(place, Location::Claim(_)) };
-        let named = signed.required().any(|variable| match variable {
+        let named = signed.covered().any(|variable| match variable {
             Variable::At(at) => at == place,
             Variable::Id => self.id.as_ref() == Some(place),
             _ => false,
         });
         let in_query = matches!(place, Location::Query(_))
-            && signed.required().any(|variable| match variable {
+            && signed.covered().any(|variable| match variable {
                 Variable::Url => self.url != UrlForm::WithoutQuery,
                 Variable::Query | Variable::QuerySorted => true,
                 _ => false,
@@ -586,8 +605,12 @@ impl Alternative {
     }
 
     fn covers(&self, place: &Location) -> bool {
+        let in_body = self.signed.as_ref().is_some_and(|signed| signed.covered().any(|variable| *variable == Variable::Body));
+        let by_digest = self.checks.iter().any(|check| check.equals.covers_body() && self.covers_outside_body(&check.at));
         match place {
-            Location::Json(_) | Location::Form(_) if self.covers_body() => true,
+            Location::Json(_) | Location::Form(_) if in_body || by_digest => true,
+            // Sorted pairs run into each other, so that other names and values can be signed alike.
+            Location::Json(pointer) if self.uses(&Variable::AwsSns) => sns::is_signed(pointer),
             place => self.covers_outside_body(place),
         }
     }
@@ -636,6 +659,7 @@ mod tests {
         refused(with("signed = \"{header:a}\""), "`unsigned_body = true`");
         assert_eq!(with("signed = \"{header:a}\"\nunsigned_body = true"), Ok(()));
         refused(with("signed = \"a[{body}]\""), "`unsigned_body = true`");
+        refused(with("signed = \"{body|lower}\""), "`unsigned_body = true`");
         let digest = |url: &str| {
             with(&format!("signed = \"{{url}}\"\n{url}checks = [{{ at = \"query:h\", equals = \"{{body|sha256|hex}}\" }}]"))
         };
@@ -671,6 +695,7 @@ mod tests {
         assert_eq!(hash("{secret}{body}"), Ok(()));
         refused(hash("{body}"), "made by anybody");
         refused(hash("[{secret}]{body}"), "made by anybody");
+        refused(hash("{secret|crc32}{body}"), "made by anybody");
         refused(with("signed = \"{secret}{body}\""), "the secret is the key");
         refused(with("signed = \"{body}\"\nchecks = [{ at = \"header:a\", equals = \"{secret}\" }]"), "cannot stand in `checks`");
         refused(with("signed = \"{body|hmac-sha256}\""), "answers of a handshake");
@@ -697,7 +722,14 @@ mod tests {
         let one = "{ algorithm = \"token\", signature = { at = \"header:s\" } },";
         assert_eq!(check(&format!("first_of = [{}]", one.repeat(ALTERNATIVES_MAX))), Ok(()));
         refused(check(&format!("first_of = [{}]", one.repeat(ALTERNATIVES_MAX + 1))), "more than 8");
-        refused(check(&format!("algorithm = \"token\"\nfirst_of = [{one}]")), "nothing else");
+        for beside in [
+            "algorithm = \"token\"",
+            "checks = [{ at = \"header:x\", equals = \"y\" }]",
+            "secret = { encoding = \"hex\" }",
+            "id = \"header:x\"",
+        ] {
+            refused(check(&format!("{beside}\nfirst_of = [{one}]")), "nothing else");
+        }
         refused(check(&format!("first_of = [{{ first_of = [{one}] }}]")), "within `first_of`");
         refused(
             check("algorithm = \"token\"\nsignature = { at = \"header:s\" }\nwhen = { at = \"header:a\" }"),
@@ -730,5 +762,7 @@ mod tests {
         assert!(url.covers(&place("query:id")));
         assert!(!url.covers(&place("header:n")), "what may be left out is not covered");
         assert!(!url.covers(&place("json:/id")));
+        let lower = scheme("signed = \"{header:id|lower}{body}\"");
+        assert!(!lower.covers(&place("header:id")), "in another case it is another id");
     }
 }

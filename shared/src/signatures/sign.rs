@@ -60,7 +60,7 @@ impl Scheme {
 
 impl Alternative {
     fn sign(&self, webhook: &mut UnverifiedWebhook, keyring: &Keyring, now: Timestamp) -> Result<(), SignError> {
-        if !self.algorithm.is_symmetric() || self.fetched_key.is_some() {
+        if !self.is_symmetric() {
             return Err(SignError::Asymmetric);
         }
         let key = keyring.valid_at(now).find_map(|key| self.secret.usable(&key.secret)).ok_or(SignError::UnusableKey)?;

@@ -90,6 +90,8 @@ pub(super) enum Filter {
     HeaderPairs,
 }
 
+/// Most pairs of a form or query that are sorted before the sender is proven; Twilio and Mandrill send a few dozen.
+pub const SORTED_PAIRS_MAX: usize = 1000;
 /// Most header names that one list may have: the list is the sender's.
 pub const HEADER_LIST_MAX: usize = 32;
 
@@ -131,6 +133,17 @@ impl Template {
         self.values().any(|value| value.filters.iter().any(|filter| matches!(filter, Filter::HmacSha1 | Filter::HmacSha256)))
     }
 
+    /// Places whose value is signed with the source's key itself.
+    pub fn keyed_places(&self) -> impl Iterator<Item = &Location> {
+        let keyed = self
+            .values()
+            .filter(|value| value.filters.iter().any(|filter| matches!(filter, Filter::HmacSha1 | Filter::HmacSha256)));
+        keyed.filter_map(|value| match &value.variable {
+            Variable::At(place) => Some(place),
+            _ => None,
+        })
+    }
+
     /// The variables that must be there: those outside optional parts.
     pub fn required(&self) -> impl Iterator<Item = &Variable> {
         self.parts.iter().filter_map(|part| match part {
@@ -139,13 +152,17 @@ impl Template {
         })
     }
 
-    /// Whether the exact body is always in it, or a digest of it. A CRC is none: anybody can make another body of the same.
-    pub fn covers_body(&self) -> bool {
-        self.parts.iter().any(|part| match part {
-            Part::Value(Filtered { variable: Variable::Body, filters }) => !filters.contains(&Filter::Crc32),
-            Part::Value(Filtered { variable, .. }) => matches!(variable, Variable::FormSorted | Variable::AwsSns),
-            Part::Text(_) | Part::Optional(_) => false,
+    /// Those of them whose exact value is signed, or a digest of it: with another value, the bytes would be others.
+    pub fn covered(&self) -> impl Iterator<Item = &Variable> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Value(Filtered { variable, filters }) if filters.iter().all(|filter| filter.tells_apart()) => Some(variable),
+            Part::Value(_) | Part::Text(_) | Part::Optional(_) => None,
         })
+    }
+
+    /// Whether the body is always covered.
+    pub fn covers_body(&self) -> bool {
+        self.covered().any(|variable| matches!(variable, Variable::Body | Variable::FormSorted | Variable::AwsSns))
     }
 
     /// Whether it is the exact body and nothing else.
@@ -195,6 +212,15 @@ impl Filtered {
 }
 
 impl Filter {
+    /// Whether nobody can find two values that it makes the same. A CRC can be had for any body; letters in either case are one
+    /// text, and lists of names may be written in many ways.
+    const fn tells_apart(self) -> bool {
+        match self {
+            Self::Sha1 | Self::Sha256 | Self::Sha512 | Self::HmacSha1 | Self::HmacSha256 | Self::Hex | Self::Base64 => true,
+            Self::Crc32 | Self::Lower | Self::HeaderValues | Self::HeaderPairs => false,
+        }
+    }
+
     fn apply(self, bytes: &[u8], values: &impl TemplateValues) -> Vec<u8> {
         let hmac = |algorithm| hmac::sign(&hmac::Key::new(algorithm, values.key()), bytes).as_ref().to_vec();
         match self {
@@ -242,17 +268,24 @@ fn pairs(form: &[u8]) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
 }
 
 /// The distinct pairs of a form, sorted and joined (<https://www.twilio.com/docs/usage/security>).
-pub(super) fn form_sorted(form: &[u8]) -> Vec<u8> {
-    pairs(form).collect::<BTreeSet<_>>().into_iter().flat_map(|(name, value)| [name, value].concat()).collect()
+pub(super) fn form_sorted(form: &[u8]) -> Option<Vec<u8>> {
+    let sorted = few(form)?.collect::<BTreeSet<_>>();
+    Some(sorted.into_iter().flat_map(|(name, value)| [name, value].concat()).collect())
+}
+
+/// The pairs, unless there are more than [`SORTED_PAIRS_MAX`].
+fn few(form: &[u8]) -> Option<impl Iterator<Item = (Vec<u8>, Vec<u8>)>> {
+    let count = form.split(|byte| *byte == b'&').take(SORTED_PAIRS_MAX + 1).count();
+    (count <= SORTED_PAIRS_MAX).then(|| pairs(form))
 }
 
 /// The pairs of a query, sorted and encoded anew.
-pub(super) fn query_sorted(query: &[u8]) -> Vec<u8> {
+pub(super) fn query_sorted(query: &[u8]) -> Option<Vec<u8>> {
     let encode = |text: &[u8]| percent_encode(text, FORM_ESCAPED).to_string().replace("%20", "+");
-    let mut sorted: Vec<_> = pairs(query).collect();
+    let mut sorted: Vec<_> = few(query)?.collect();
     sorted.sort();
     let written: Vec<String> = sorted.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect();
-    written.join("&").into_bytes()
+    Some(written.join("&").into_bytes())
 }
 
 impl TryFrom<String> for Template {
@@ -447,10 +480,14 @@ mod tests {
 
     #[test]
     fn forms_and_queries_are_sorted() {
-        assert_eq!(form_sorted(b"b=2&a=x+y&b=1&b=2&c"), b"ax yb1b2c");
-        assert_eq!(form_sorted(b"a=%FF"), b"a\xff");
-        assert_eq!(form_sorted(b"&&"), b"");
-        assert_eq!(query_sorted(b"b=x+y&a=%2B~*&"), b"a=%2B~%2A&b=x+y");
+        assert_eq!(form_sorted(b"b=2&a=x+y&b=1&b=2&c").unwrap(), b"ax yb1b2c");
+        assert_eq!(form_sorted(b"a=%FF").unwrap(), b"a\xff");
+        assert_eq!(form_sorted(b"&&").unwrap(), b"");
+        assert_eq!(query_sorted(b"b=x+y&a=%2B~*&").unwrap(), b"a=%2B~%2A&b=x+y");
+        let pairs = |count: usize| vec!["a"; count].join("&");
+        assert!(form_sorted(pairs(SORTED_PAIRS_MAX).as_bytes()).is_some());
+        assert!(form_sorted(pairs(SORTED_PAIRS_MAX + 1).as_bytes()).is_none());
+        assert!(query_sorted(pairs(SORTED_PAIRS_MAX + 1).as_bytes()).is_none());
     }
 
     #[test]
@@ -475,6 +512,13 @@ mod tests {
         assert!(!Template::try_from("{body|sha256}".to_owned()).unwrap().is_body_alone());
         assert!(Template::try_from("{body|sha256}".to_owned()).unwrap().covers_body());
         assert!(!Template::try_from("{body|crc32}[{body}]".to_owned()).unwrap().covers_body());
+        for lossy in ["crc32", "lower", "header-values", "header-pairs"] {
+            for place in ["body", "form-sorted", "aws-sns"] {
+                let template = Template::try_from(format!("{{{place}|{lossy}|sha256}}{{id}}")).unwrap();
+                assert!(!template.covers_body(), "{place} {lossy}");
+                assert_eq!(template.covered().collect::<Vec<_>>(), [&Variable::Id]);
+            }
+        }
         assert!(Template::try_from("{body|hmac-sha256}".to_owned()).unwrap().uses_key());
     }
 }

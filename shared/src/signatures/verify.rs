@@ -43,6 +43,7 @@ const BASE64URL: GeneralPurpose =
 #[derive(Debug)]
 pub struct VerifiedWebhook<'a> {
     webhook: &'a UnverifiedWebhook,
+    scheme: &'a Scheme,
     alternative: &'a Alternative,
     key_id: String,
 }
@@ -70,19 +71,37 @@ impl<'a> VerifiedWebhook<'a> {
 
     /// The SHA-256 of what was signed: a captured request that is sent again has the same, whatever else of it was changed.
     /// `body` is the digest of the body, which it is where the body alone is signed, and where nothing is.
+    ///
+    /// It is that of the weakest alternative: a stronger signature can be left out of what was captured.
     pub fn content_digest(&self, body: &BodyDigest) -> BodyDigest {
-        let places = Places::new(self.webhook);
-        let Some(signed) = &self.alternative.signed else {
-            let token = self.alternative.signature_text(&places).filter(|_| self.alternative.jwt.is_some());
-            return token.map_or(*body, |token| BodyDigest::of(token.as_bytes()));
+        let places = Places::proven(self.webhook);
+        let weakest = self.scheme.alternatives.last().filter(|weakest| weakest.signed.is_some()).unwrap_or(self.alternative);
+        let Some(signed) = &weakest.signed else {
+            // Without its signature, of which an ECDSA token has two that are good.
+            let token = weakest.signature_text(&places).filter(|_| weakest.jwt.is_some());
+            let content = token.as_deref().map(|token| token.rsplit_once('.').map_or(token, |(content, _)| content));
+            return content.map_or(*body, |content| BodyDigest::of(content.as_bytes()));
         };
         if signed.is_body_alone() {
             return *body;
         }
-        let reading = Reading::new(self.alternative, &places);
+        let reading = Reading::new(weakest, &places);
         // The last form is the same for all spellings of the URL that are signed alike.
         let (_, digest) = reading.content_digest(signed, &reading.urls().pop().unwrap_or_default());
         BodyDigest::from_bytes(&digest).unwrap_or(*body)
+    }
+
+    /// What was signed, a secret within it left out; empty for tokens.
+    pub fn content(&self) -> Vec<u8> {
+        let places = Places::proven(self.webhook);
+        let reading = Reading::new(self.alternative, &places);
+        let mut content = Vec::new();
+        if let Some(signed) = &self.alternative.signed {
+            let url = reading.urls().swap_remove(0);
+            // What proved itself has all its parts.
+            let _ = reading.feed(signed, &url, None, &mut |piece| content.extend_from_slice(piece));
+        }
+        content
     }
 }
 
@@ -116,14 +135,15 @@ impl Scheme {
         fetched: Option<&PublicKey>,
         now: Timestamp,
     ) -> Result<VerifiedWebhook<'a>, Refusal> {
-        let places = Places::new(webhook);
+        let (places, proven) = (Places::new(webhook), Places::proven(webhook));
         let alternative = self.alternative(&places).ok_or(Refusal::MissingSignature)?;
         let mut reading = Reading::new(alternative, &places);
         reading.read_timestamp()?;
         let key_id = reading.proving_key(keyring, fetched, now)?;
+        reading.places = &proven;
         reading.check_time(now)?;
         reading.check_rest(now)?;
-        Ok(VerifiedWebhook { webhook, alternative, key_id })
+        Ok(VerifiedWebhook { webhook, scheme: self, alternative, key_id })
     }
 
     /// The first alternative that the request uses.
@@ -474,8 +494,8 @@ impl TemplateValues for Values<'_> {
             Variable::Query => Some(Cow::Borrowed(webhook.raw_query.as_bytes())),
             Variable::Secret => Some(Cow::Borrowed(self.key.map_or(b"", |key| key.text.as_bytes()))),
             Variable::KeyId => Some(Cow::Borrowed(self.key.map_or(b"", |key| key.public_id.as_bytes()))),
-            Variable::FormSorted => Some(Cow::Owned(template::form_sorted(&webhook.body))),
-            Variable::QuerySorted => Some(Cow::Owned(template::query_sorted(webhook.raw_query.as_bytes()))),
+            Variable::FormSorted => template::form_sorted(&webhook.body).map(Cow::Owned),
+            Variable::QuerySorted => template::query_sorted(webhook.raw_query.as_bytes()).map(Cow::Owned),
             Variable::AwsSns => Some(Cow::Owned(sns::sns_signed_content(self.reading.places.json()?)?.into_bytes())),
             Variable::At(place) => text(&self.reading.find(place)?),
         }

@@ -227,7 +227,8 @@ fn a_form_is_proven_by_the_url_that_is_registered_with_and_without_its_port() {
             stack.settled(&sample, "anything").await;
             the_only_delivery(stack, &sample, "anything").await;
         }
-        let others = ["https://hooks.example.com/other", "https://hooks.example.org/twilio", "https://hooks.example.com:443/twilio"];
+        let others =
+            ["https://hooks.example.com/other", "https://hooks.example.org/twilio", "https://hooks.example.com:443/twilio"];
         for url in others.into_iter().chain([&*stack.webhook_url("twilio")]) {
             let sample = stack.sample("twilio");
             refused(stack, &sample, &signed(&sample, url).await, 401).await;

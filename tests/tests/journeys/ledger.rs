@@ -16,9 +16,9 @@ use shared::{
     names::{DestinationName, EventId, EventType, SourceName},
     time::Timestamp,
 };
-use tests::stack::{Stack, unique};
+use tests::stack::unique;
 
-use crate::journey;
+use crate::{Stack, journey};
 
 const HORIZON: Duration = Duration::from_secs(1000);
 const LEASE: Duration = Duration::from_secs(60);

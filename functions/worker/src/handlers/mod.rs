@@ -5,6 +5,8 @@
 
 mod customers;
 
+use std::fmt;
+
 use aws_sdk_dynamodb::types::TransactWriteItem;
 use shared::{
     environment::{EnvironmentError, required},
@@ -39,9 +41,12 @@ pub enum OnRefused {
 }
 
 /// All handlers of this worker.
-#[derive(Debug)]
-pub struct Handlers {
-    customers: Customers,
+pub struct Handlers(Vec<Box<dyn Handler>>);
+
+impl fmt::Debug for Handlers {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_list().entries(self.0.iter().map(|handler| handler.name())).finish()
+    }
 }
 
 impl Handlers {
@@ -50,16 +55,16 @@ impl Handlers {
 
     /// Composes them from the environment.
     pub fn from_environment() -> Result<Self, EnvironmentError> {
-        Ok(Self::new(required("CUSTOMERS_TABLE")?))
+        Ok(Self::new(vec![Box::new(Customers::new(required("CUSTOMERS_TABLE")?))]))
     }
 
-    /// Composes them from the names of their tables.
-    pub fn new(customers_table: String) -> Self {
-        Self { customers: Customers::new(customers_table) }
+    /// These handlers.
+    pub fn new(handlers: Vec<Box<dyn Handler>>) -> Self {
+        Self(handlers)
     }
 
     /// The handler of this name.
     pub fn find(&self, name: &str) -> Option<&dyn Handler> {
-        [&self.customers as &dyn Handler].into_iter().find(|handler| handler.name() == name)
+        self.0.iter().find(|handler| handler.name() == name).map(AsRef::as_ref)
     }
 }

@@ -108,7 +108,8 @@ impl Report {
 fn allowed(count: &Count, measured: &Measured) -> u64 {
     let more = (!measured.subject.signs_id).then_some(&GOAL_UNSIGNED_ID);
     let goals = GOAL.iter().chain(more);
-    let of_this = goals.filter(|(function, operation, _)| (*function, *operation) == (&*count.call.function, &*count.call.operation));
+    let of_this =
+        goals.filter(|(function, operation, _)| (*function, *operation) == (&*count.call.function, &*count.call.operation));
     of_this.map(|(_, _, calls)| u64::from(*calls) * u64::from(measured.webhooks)).sum()
 }
 

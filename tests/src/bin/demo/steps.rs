@@ -58,6 +58,7 @@ pub(crate) async fn a_captured_push(stack: &Stack, sample: &Sample) {
     );
     let made_up = Sample { id: uuid(), ..sample.clone() };
     let captured = signed(stack, sample, Provider::Github, "github").await;
+    say::line("webhook", format!("the same bytes with the same signature, as event {}", made_up.id));
     let answer = post(stack, &made_up, &captured.with("x-github-delivery", &made_up.id)).await;
     let duplicate = json!({"status": "duplicate", "source": "github", "eventId": sample.id});
     expect("the answer to a captured webhook", &(answer.status, answer.body), &(200, duplicate));
