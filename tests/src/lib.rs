@@ -16,6 +16,7 @@
 //! - [`stack`] finds a running stack and gives the journeys in `tests/journeys/` their hands.
 //! - [`providers`] signs webhooks as the providers do, without any of Posthouse's own code.
 //! - [`server`] is the HTTP server under the first two.
+//! - [`model`] is AWS itself in memory, for tests that need neither a stack nor time.
 //!
 //! What always holds: both servers listen on loopback alone. A stack is shared by journeys that run at the same time,
 //! so a journey makes up its own event ids and narrows every script and fault to them. Nothing waits for a fixed
@@ -26,8 +27,10 @@
 
 pub mod control;
 pub mod destination;
+pub mod model;
 mod process;
 pub mod providers;
 pub mod server;
+pub mod simulation;
 pub mod stack;
 pub mod wire;

@@ -1,0 +1,169 @@
+//! `faults`: lets histories of the whole gateway happen in a model of AWS, with faults at every call, and says what did not hold.
+
+#![allow(clippy::print_stdout, reason = "a program for people")]
+#![allow(clippy::disallowed_methods, reason = "how long it took is told in real time")]
+
+mod arguments;
+
+use std::{
+    process::ExitCode,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use arguments::{Arguments, Mode};
+use tests::simulation::{History, Plan, exhaust, play, verdict};
+
+/// How often progress is told.
+const PROGRESS: Duration = Duration::from_secs(10);
+/// How many failing histories are told of.
+const TOLD_MAX: usize = 5;
+
+/// What was counted, over all threads.
+#[derive(Default)]
+struct Totals {
+    histories: AtomicU64,
+    calls: AtomicU64,
+    faults: AtomicU64,
+    failing: Mutex<Vec<(String, Vec<String>)>>,
+    stop: AtomicBool,
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::read(std::env::args().skip(1)) {
+        Ok(Some(arguments)) => arguments,
+        Ok(None) => {
+            println!("{}", arguments::HELP);
+            return ExitCode::SUCCESS;
+        }
+        Err(message) => {
+            eprintln!("faults: {message}\n\n{}", arguments::HELP);
+            return ExitCode::from(2);
+        }
+    };
+    match &arguments.mode {
+        Mode::Replay(id) => replay(id, &arguments),
+        Mode::Run => run(&arguments),
+    }
+}
+
+/// One history with its trace.
+fn replay(id: &str, arguments: &Arguments) -> ExitCode {
+    let Some(mut plan) = exhaust::plan_of(id) else {
+        eprintln!("faults: `{id}` names no history; write what a failing history printed");
+        return ExitCode::from(2);
+    };
+    plan.wrong = arguments.wrong;
+    let history = play(&plan, true);
+    history.trace.iter().for_each(|line| println!("{line}"));
+    history.violations.iter().for_each(|violation| println!("{violation}"));
+    println!("{}", line(1, history.faults, &history.violations));
+    if history.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn run(arguments: &Arguments) -> ExitCode {
+    let totals = Totals::default();
+    let began = Instant::now();
+    let mut all_violations = Vec::new();
+    thread::scope(|scope| {
+        scope.spawn(|| tell_progress(&totals, began));
+        if arguments.small && arguments.wrong.is_none() {
+            for source in tests::simulation::plan::SOURCES {
+                let singles = exhaust::singles(source);
+                println!("{source}: every fault at each of {} calls of one event with a duplicate", exhaust::calls_of(source));
+                spread(&totals, arguments, singles);
+                if arguments.pairs {
+                    spread(&totals, arguments, exhaust::pairs(source));
+                }
+            }
+        }
+        let first = arguments.seed;
+        spread(
+            &totals,
+            arguments,
+            (first..first.saturating_add(arguments.histories)).map(|seed| (seed.to_string(), Plan::random(seed))),
+        );
+        totals.stop.store(true, Ordering::Relaxed);
+    });
+    let failing = totals.failing.lock().unwrap_or_else(PoisonError::into_inner);
+    for (id, violations) in failing.iter().take(TOLD_MAX) {
+        println!("history {id}:");
+        violations.iter().for_each(|violation| println!("  {violation}"));
+        println!(
+            "  to see it again: make faults REPLAY={id}{}",
+            arguments.wrong.map_or(String::new(), |wrong| format!(" WRONG={}", wrong.name()))
+        );
+    }
+    failing.iter().for_each(|(_, violations)| all_violations.extend(violations.iter().cloned()));
+    let histories = totals.histories.load(Ordering::Relaxed);
+    println!(
+        "{} calls in {:.0} s, {:.0} histories a second",
+        totals.calls.load(Ordering::Relaxed),
+        began.elapsed().as_secs_f64(),
+        histories as f64 / began.elapsed().as_secs_f64().max(0.001)
+    );
+    println!("{}", line(histories, totals.faults.load(Ordering::Relaxed), &all_violations));
+    if all_violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn line(histories: u64, faults: u64, violations: &[String]) -> String {
+    let tally = verdict::tally(violations);
+    let of = |kind| tally.get(kind).copied().unwrap_or_default();
+    let other = match of("other") {
+        0 => String::new(),
+        count => format!(", {count} other violations"),
+    };
+    format!(
+        "{histories} histories, {faults} faults, {} lost, {} doubled, {} stuck{other}",
+        of("lost"),
+        of("doubled"),
+        of("stuck")
+    )
+}
+
+/// Lets the histories happen on all threads.
+fn spread(totals: &Totals, arguments: &Arguments, plans: impl Iterator<Item = (String, Plan)> + Send) {
+    let plans = Mutex::new(plans);
+    thread::scope(|scope| {
+        for _ in 0..arguments.threads {
+            scope.spawn(|| {
+                loop {
+                    let next = plans.lock().unwrap_or_else(PoisonError::into_inner).next();
+                    let Some((id, mut plan)) = next else { break };
+                    plan.wrong = arguments.wrong;
+                    count(totals, id, play(&plan, false));
+                }
+            });
+        }
+    });
+}
+
+fn count(totals: &Totals, id: String, history: History) {
+    totals.histories.fetch_add(1, Ordering::Relaxed);
+    totals.calls.fetch_add(history.calls, Ordering::Relaxed);
+    totals.faults.fetch_add(history.faults, Ordering::Relaxed);
+    if !history.violations.is_empty() {
+        totals.failing.lock().unwrap_or_else(PoisonError::into_inner).push((id, history.violations));
+    }
+}
+
+fn tell_progress(totals: &Totals, began: Instant) {
+    let mut told = began;
+    while !totals.stop.load(Ordering::Relaxed) {
+        thread::sleep(Duration::from_millis(50));
+        if told.elapsed() >= PROGRESS {
+            told = Instant::now();
+            let failing = totals.failing.lock().unwrap_or_else(PoisonError::into_inner).len();
+            println!(
+                "{:>4.0} s: {} histories, {} faults, {failing} failing",
+                began.elapsed().as_secs_f64(),
+                totals.histories.load(Ordering::Relaxed),
+                totals.faults.load(Ordering::Relaxed)
+            );
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! A destination that honours idempotency keys, and fails as the director says.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use http::{HeaderMap, StatusCode};
+use worker::{Answer, Exchange, Failure};
+
+use super::director::Director;
+use crate::model::{self, Aws, Fate};
+
+/// What has arrived.
+#[derive(Clone, Debug, Default)]
+pub struct Journal(Arc<Mutex<BTreeMap<String, Seen>>>);
+
+/// What arrived under one idempotency key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// How often it was sent.
+    pub sent: u64,
+    /// How often it had an effect: once, since the key is honoured.
+    pub effects: u64,
+    /// The first body.
+    pub body: Vec<u8>,
+    /// Whether a later body differed.
+    pub changed: bool,
+}
+
+impl Journal {
+    /// All that arrived, by idempotency key.
+    pub fn all(&self) -> BTreeMap<String, Seen> {
+        self.lock().clone()
+    }
+
+    fn arrive(&self, key: &str, body: &[u8]) {
+        let mut journal = self.lock();
+        let seen = journal.entry(key.to_owned()).or_default();
+        seen.sent += 1;
+        if seen.effects == 0 {
+            seen.effects = 1;
+            seen.body = body.to_vec();
+        }
+        seen.changed |= seen.body != body;
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Seen>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How one worker reaches the destinations.
+#[derive(Clone, Debug)]
+pub struct SimulatedExchange {
+    /// The worker's instance.
+    pub function: String,
+    /// Where it is killed.
+    pub aws: Aws,
+    /// Who decides.
+    pub director: Director,
+    /// What arrives.
+    pub journal: Journal,
+}
+
+impl Exchange for SimulatedExchange {
+    async fn post(&self, url: &str, headers: HeaderMap, body: Vec<u8>, timeout: Duration) -> Result<Answer, Failure> {
+        let key = headers.get("idempotency-key").and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+        let name = url.rsplit('/').next().unwrap_or_default();
+        let fate = self.director.decide(&self.function, "destination", name);
+        let answer = |status| Ok(Answer { status, retry_after: None });
+        let arrive = || self.journal.arrive(&key, &body);
+        tokio::time::sleep(self.director.moment()).await;
+        // Waits as long as the client would, or for ever if the function is killed.
+        match fate {
+            Fate::Succeed | Fate::SucceedUnowned | Fate::Partly { .. } => {
+                arrive();
+                answer(StatusCode::OK)
+            }
+            Fate::FailBefore(failure) => refused(failure),
+            Fate::FailAfter(failure) => {
+                arrive();
+                refused(failure)
+            }
+            Fate::Hang { after_effect } => {
+                if after_effect {
+                    arrive();
+                }
+                tokio::time::sleep(timeout).await;
+                Err(Failure::Transient("timed out".to_owned()))
+            }
+            Fate::Kill { after_effect } => {
+                if after_effect {
+                    arrive();
+                }
+                self.aws.kill(&self.function);
+                std::future::pending().await
+            }
+        }
+    }
+}
+
+fn refused(failure: model::Failure) -> Result<Answer, Failure> {
+    match failure {
+        model::Failure::ConnectionReset => Err(Failure::Transient("connection reset".to_owned())),
+        model::Failure::InternalError => Ok(Answer { status: StatusCode::INTERNAL_SERVER_ERROR, retry_after: None }),
+        model::Failure::Throttled | model::Failure::Contended => {
+            Ok(Answer { status: StatusCode::TOO_MANY_REQUESTS, retry_after: Some("7".to_owned()) })
+        }
+    }
+}

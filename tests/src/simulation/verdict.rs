@@ -1,0 +1,251 @@
+//! What must hold after every history, read from the ledger's items, the queues and the destination's journal.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use auditor::{Account, Standing};
+use shared::{
+    doorbell::Doorbell,
+    event::{BodyDigest, EventKey},
+    ledger::Ledger,
+    names::{DestinationName, EventId, SourceName},
+    time::Timestamp,
+};
+
+use super::{
+    clock,
+    plan::Plan,
+    world::{self, Outcome},
+};
+use crate::model::{Aws, Item, Number, Value};
+
+/// An event's item.
+#[derive(Clone, Debug)]
+pub(super) struct EventItem {
+    pub(super) key: String,
+    pub(super) received_at: Timestamp,
+    pub(super) expires_at: Timestamp,
+    pub(super) sha256: Vec<u8>,
+    pub(super) destinations: Vec<String>,
+}
+
+/// A delivery's item.
+#[derive(Clone, Debug)]
+pub(super) struct DeliveryItem {
+    pub(super) event: String,
+    pub(super) destination: String,
+    pub(super) status: String,
+    pub(super) generation: u64,
+    pub(super) replay: u64,
+}
+
+fn text<'i>(item: &'i Item, name: &str) -> Option<&'i str> {
+    item.get(name)?.text()
+}
+
+fn number(item: &Item, name: &str) -> Option<u64> {
+    item.get(name)?.number()
+}
+
+/// The events in the ledger.
+pub(super) fn events(aws: &Aws) -> Vec<EventItem> {
+    let items = aws.items(world::LEDGER);
+    let events = items.iter().filter(|item| text(item, "sk") == Some("event"));
+    events
+        .filter_map(|item| {
+            let (Value::L(destinations), Value::B(sha256)) = (item.get("destinations")?, item.get("sha256")?) else {
+                return None;
+            };
+            Some(EventItem {
+                key: text(item, "pk")?.to_owned(),
+                received_at: Timestamp::from_millis(number(item, "received_at")?),
+                expires_at: Timestamp::from_seconds(number(item, "expires_at")?),
+                sha256: sha256.clone(),
+                destinations: destinations.iter().filter_map(Value::text).map(str::to_owned).collect(),
+            })
+        })
+        .collect()
+}
+
+/// The deliveries in the ledger.
+pub(super) fn deliveries(aws: &Aws) -> Vec<DeliveryItem> {
+    let items = aws.items(world::LEDGER);
+    items
+        .iter()
+        .filter_map(|item| {
+            Some(DeliveryItem {
+                destination: text(item, "sk")?.strip_prefix("delivery#")?.to_owned(),
+                event: text(item, "pk")?.to_owned(),
+                status: text(item, "status")?.to_owned(),
+                generation: number(item, "generation")?,
+                replay: number(item, "replay").unwrap_or_default(),
+            })
+        })
+        .collect()
+}
+
+/// Events with a delivery that is neither done nor dead.
+pub(super) fn unsettled(aws: &Aws) -> Vec<EventItem> {
+    let deliveries = deliveries(aws);
+    let settled = |event: &EventItem, destination: &String| {
+        deliveries.iter().any(|delivery| {
+            delivery.event == event.key
+                && delivery.destination == *destination
+                && delivery.generation == event.received_at.millis()
+                && matches!(delivery.status.as_str(), "done" | "dead")
+        })
+    };
+    events(aws).into_iter().filter(|event| !event.destinations.iter().all(|destination| settled(event, destination))).collect()
+}
+
+/// Until when the auditor has accounted.
+pub(super) fn watermark(aws: &Aws) -> Option<Timestamp> {
+    let item = aws.item(world::LEDGER, "audit", "watermark")?;
+    number(&item, "until").map(Timestamp::from_millis)
+}
+
+/// Sets the auditor's watermark.
+pub(super) fn put_watermark(aws: &Aws, until: Timestamp) {
+    let string = |text: &str| Value::S(text.to_owned());
+    let until = Value::N(Number::whole(until.millis().into()));
+    let item = [("pk", string("audit")), ("sk", string("watermark")), ("until", until)];
+    aws.put_item(world::LEDGER, item.into_iter().map(|(name, value)| (name.to_owned(), value)).collect());
+}
+
+/// Dead deliveries whose doorbell is neither in the dead-letter queue nor on its way again.
+pub(super) fn dead_without_letter(aws: &Aws) -> Vec<String> {
+    let letters: BTreeSet<(String, String)> = [world::DEAD_LETTERS, world::DOORBELLS]
+        .into_iter()
+        .flat_map(|queue| aws.messages(queue))
+        .filter_map(|message| serde_json::from_str::<Doorbell>(&message.body).ok())
+        .map(|doorbell| (doorbell.event_key().to_string(), doorbell.destination.to_string()))
+        .collect();
+    let dead = deliveries(aws).into_iter().filter(|delivery| delivery.status == "dead");
+    dead.filter(|delivery| !letters.contains(&(delivery.event.clone(), delivery.destination.clone())))
+        .map(|delivery| {
+            format!("stuck: {} to {} is dead, and its doorbell is not in the DLQ", delivery.event, delivery.destination)
+        })
+        .collect()
+}
+
+/// The account of all events, by the auditor's own rules.
+pub(super) async fn account(aws: &Aws, ledger: &Ledger) -> Option<Account> {
+    let mut account = Account::default();
+    for event in events(aws) {
+        let (source, event_id) = event.key.split_once('#')?;
+        let key = EventKey { source: SourceName::parse(source).ok()?, event_id: EventId::parse(event_id).ok()? };
+        let doorbells: Vec<Doorbell> = event
+            .destinations
+            .iter()
+            .filter_map(|name| Some(Doorbell::first(&key, &DestinationName::parse(name).ok()?)))
+            .collect();
+        let progress = ledger.progress(&doorbells).await.ok()?;
+        for doorbell in doorbells {
+            let found = progress.get(&(key.clone(), doorbell.destination));
+            account.count(Standing::of(found, event.received_at, clock::now()));
+        }
+    }
+    Some(account)
+}
+
+/// All that does not hold, each with one of the words `lost`, `doubled`, `stuck`, `forged`, `unbalanced`, or what was seen on the way.
+pub fn judge(plan: &Plan, outcome: &Outcome) -> Vec<String> {
+    let mut faults = outcome.violations.clone();
+    let events = events(&outcome.aws);
+    let items = outcome.aws.items(world::LEDGER);
+    lost(outcome, &events, &items, &mut faults);
+    settled_once(outcome, &events, &mut faults);
+    for webhook in plan.webhooks.iter().filter(|webhook| !webhook.genuine) {
+        if items.iter().any(|item| text(item, "pk").is_some_and(|key| key.ends_with(&format!("#{}", webhook.id)))) {
+            faults.push(format!("forged: {} left a trace in the ledger", webhook.id));
+        }
+    }
+    match &outcome.account {
+        Some(account) if account.unaccounted() == 0 && account.recorded == account.done => {}
+        account => faults.push(format!("unbalanced: {account:?}")),
+    }
+    for queue in [world::DOORBELLS, world::DEAD_LETTERS] {
+        let left = outcome.aws.messages(queue).len();
+        if left > 0 {
+            faults.push(format!("stuck: {left} messages are left in {queue}"));
+        }
+    }
+    faults
+}
+
+/// Every webhook that was answered 2xx is in the ledger: as an event, as a conflict beside one, or as the content of one.
+fn lost(outcome: &Outcome, events: &[EventItem], items: &[Arc<Item>], faults: &mut Vec<String>) {
+    for (webhook, answered_at) in &outcome.accepted {
+        let key = format!("{}#{}", webhook.source, webhook.id);
+        let digest = BodyDigest::of(world::body_of(webhook).as_bytes());
+        let alive = |event: &&EventItem| event.expires_at > *answered_at && event.sha256 == digest.as_bytes();
+        let recorded = events.iter().filter(alive).any(|event| event.key == key);
+        let conflict = items.iter().any(|item| {
+            text(item, "pk") == Some(&key)
+                && text(item, "sk").and_then(|sk| sk.strip_prefix("conflict#")) == Some(&digest.to_hex())
+        });
+        let replayed = webhook.source != "partner"
+            && events.iter().filter(alive).any(|event| event.key.starts_with(&format!("{}#", webhook.source)));
+        if !recorded && !conflict && !replayed {
+            faults.push(format!("lost: {key} was answered 2xx and is not in the ledger"));
+        }
+    }
+}
+
+/// Every recorded event is done at every destination, and had its effect there exactly once.
+fn settled_once(outcome: &Outcome, events: &[EventItem], faults: &mut Vec<String>) {
+    let deliveries = deliveries(&outcome.aws);
+    let journal = outcome.journal.all();
+    for event in events {
+        for destination in &event.destinations {
+            let delivery = deliveries
+                .iter()
+                .find(|delivery| delivery.event == event.key && delivery.destination == *destination)
+                .filter(|delivery| delivery.generation == event.received_at.millis());
+            let status = delivery.map_or("queued", |delivery| delivery.status.as_str());
+            if status != "done" {
+                faults.push(format!("stuck: {} to {destination} is {status}", event.key));
+            }
+            if destination == "customers" {
+                let tally = outcome.aws.items(world::CUSTOMERS).into_iter().find(|item| text(item, "pk") == Some(&event.key));
+                let times = tally.and_then(|item| number(&item, "times")).unwrap_or_default();
+                if times != u64::from(status == "done") {
+                    faults.push(format!(
+                        "doubled: the handler's writes of {} were committed {times} times, and it is {status}",
+                        event.key
+                    ));
+                }
+                continue;
+            }
+            match journal.get(&format!("{}#{destination}", event.key)) {
+                Some(seen) if seen.changed => {
+                    faults.push(format!("doubled: {} to {destination} came with two bodies", event.key));
+                }
+                Some(seen) if seen.effects == 1 && BodyDigest::of(&seen.body).as_bytes().as_slice() == event.sha256 => {}
+                Some(_) => faults.push(format!("doubled: {} to {destination} arrived with another body", event.key)),
+                None if status == "done" => {
+                    faults.push(format!("lost: {} is done at {destination}, and never arrived", event.key))
+                }
+                None => {}
+            }
+        }
+    }
+    for key in journal.keys() {
+        if !events.iter().any(|event| key.starts_with(&format!("{}#", event.key))) {
+            faults.push(format!("forged: {key} arrived and is no event"));
+        }
+    }
+}
+
+/// How many of each kind.
+pub fn tally(faults: &[String]) -> BTreeMap<&'static str, usize> {
+    let kinds = ["lost", "doubled", "stuck"];
+    let mut tally: BTreeMap<_, _> = kinds.into_iter().map(|kind| (kind, 0)).collect();
+    for fault in faults {
+        let kind = kinds.into_iter().find(|kind| fault.starts_with(kind)).unwrap_or("other");
+        *tally.entry(kind).or_default() += 1;
+    }
+    tally
+}
