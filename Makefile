@@ -10,7 +10,7 @@ CARGO := cargo
 LOCAL := --profile local --workspace
 
 .DEFAULT_GOAL := help
-.PHONY: help demo down test fmt lint doc unit journeys infra template licences advisories bench build build-local clean
+.PHONY: help demo down test fmt lint doc unit simulation faults journeys infra template licences advisories bench build build-local clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -23,7 +23,7 @@ down: ## end the local stacks of demo and tests
 	@$(DEMO) down --name demo
 	@$(DEMO) down --name test
 
-test: fmt lint doc unit infra template journeys licences advisories ## everything that CI checks
+test: fmt lint doc unit simulation infra template journeys licences advisories ## everything that CI checks
 	@echo "make test: all checks passed"
 
 fmt: ## formatting
@@ -38,9 +38,19 @@ doc: ## the crates' documentation builds without a warning
 unit: ## unit tests
 	$(CARGO) test $(LOCAL) --lib --bins --locked
 
-journeys: build-local ## journeys through a deployed local stack, then the demo on it
+simulation: ## histories of the whole gateway in a model of AWS, with faults at every call, in short; and properties of every preset
+	$(CARGO) test $(LOCAL) --test simulation --test properties --locked
+
+faults: ## the same in long: a hundred thousand histories and every pair of faults; HISTORIES=, SEED=, REPLAY=, WRONG=
+	@echo "building for speed (the first time this takes some minutes)"
+	$(CARGO) build --profile faults --workspace --bin faults --locked
+	target/faults/faults $(if $(REPLAY),--replay $(REPLAY),--histories $(or $(HISTORIES),100000) --seed $(or $(SEED),0)) \
+		$(if $(WRONG),--wrong $(WRONG))
+
+journeys: build-local ## contracts of the model and journeys through a deployed local stack, then the demo on it
 	@$(DEMO) down --name test
 	@$(DEMO) up $(TEST_STACK)
+	$(CARGO) test $(LOCAL) --test contracts --locked
 	$(CARGO) test $(LOCAL) --test journeys --locked -- --test-threads=16
 	target/local/demo --stack test
 	@$(DEMO) down --name test

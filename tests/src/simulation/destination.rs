@@ -62,6 +62,8 @@ pub struct SimulatedExchange {
     pub director: Director,
     /// What arrives.
     pub journal: Journal,
+    /// Whether answers take seconds.
+    pub slow: bool,
 }
 
 impl Exchange for SimulatedExchange {
@@ -71,7 +73,8 @@ impl Exchange for SimulatedExchange {
         let fate = self.director.decide(&self.function, "destination", name);
         let answer = |status| Ok(Answer { status, retry_after: None });
         let arrive = || self.journal.arrive(&key, &body);
-        tokio::time::sleep(self.director.moment()).await;
+        let slow = if self.slow { Duration::from_millis(self.director.dice(5000)) } else { Duration::ZERO };
+        tokio::time::sleep(slow + self.director.moment()).await;
         // Waits as long as the client would, or for ever if the function is killed.
         match fate {
             Fate::Succeed | Fate::SucceedUnowned | Fate::Partly { .. } => {

@@ -39,6 +39,8 @@ pub struct Faults {
     pub at: BTreeMap<u64, Fate>,
     /// Besides, one in so many calls, at random. 0: none.
     pub one_in: u64,
+    /// Whose calls go wrong at random, by the beginning of their names; `None`: everybody's.
+    pub only: Option<&'static str>,
     /// For how long at random, from the beginning.
     pub random_for: Duration,
     /// Services that are down for a while.
@@ -73,6 +75,8 @@ struct State {
     calls: u64,
     faulted: u64,
     trace: Option<Vec<String>>,
+    /// Whether the last message that each function sent was taken, as far as it was told.
+    sent: BTreeMap<String, bool>,
 }
 
 impl fmt::Debug for State {
@@ -85,7 +89,7 @@ impl Director {
     /// A director that follows `faults`, with its dice of `seed`.
     pub fn new(faults: Faults, seed: u64, traced: bool) -> Self {
         let trace = traced.then(Vec::new);
-        let state = State { faults, rng: Rng::with_seed(seed), calls: 0, faulted: 0, trace };
+        let state = State { faults, rng: Rng::with_seed(seed), calls: 0, faulted: 0, trace, sent: BTreeMap::new() };
         Self(Arc::new(Mutex::new(state)))
     }
 
@@ -101,7 +105,8 @@ impl Director {
         state.calls += 1;
         let age = now.since(clock::BEGINNING);
         let one_in = state.faults.one_in;
-        let random = one_in > 0 && age < state.faults.random_for && state.rng.u64(..one_in) == 0;
+        let hit = state.faults.only.is_none_or(|only| function.starts_with(only));
+        let random = one_in > 0 && hit && age < state.faults.random_for && state.rng.u64(..one_in) == 0;
         let fate = if let Some(fate) = state.faults.at.get(&number) {
             *fate
         } else if state.faults.outages.iter().any(|outage| outage.covers(service, now)) {
@@ -114,6 +119,9 @@ impl Director {
         if fate != Fate::Succeed {
             state.faulted += 1;
         }
+        if operation.starts_with("SendMessage") {
+            state.sent.insert(function.to_owned(), fate == Fate::Succeed);
+        }
         state.note(|| {
             format!(
                 "#{number} {function}: {service} {operation}{}",
@@ -121,6 +129,11 @@ impl Director {
             )
         });
         fate
+    }
+
+    /// Whether the last message that the function sent since it was last asked was taken; `None`: it sent none.
+    pub fn has_sent(&self, function: &str) -> Option<bool> {
+        self.lock().sent.remove(function)
     }
 
     /// A number below `bound`, of the history's own dice.

@@ -8,6 +8,7 @@ use super::{
     director::{Faults, Outage},
     wrong::Wrong,
 };
+use crate::model::Fate;
 
 /// A history before it happens.
 #[derive(Clone, Debug)]
@@ -22,6 +23,8 @@ pub struct Plan {
     pub sqs_repeats: bool,
     /// Whether some workers' clocks are ahead, so that they take a lease for over that is not.
     pub clocks_differ: bool,
+    /// Whether destinations take seconds, so that two workers meet at one.
+    pub slow_destinations: bool,
     /// Whether anybody audits at all.
     pub audited: bool,
     /// When audits run besides those that are needed at the end, after the beginning.
@@ -125,6 +128,7 @@ impl Plan {
             faults: Faults::default(),
             sqs_repeats: false,
             clocks_differ: false,
+            slow_destinations: false,
             audited: true,
             audits: Vec::new(),
             wrong: None,
@@ -155,6 +159,7 @@ impl Plan {
             faults: Faults { one_in, random_for: TROUBLE, outages, ..Faults::default() },
             sqs_repeats: rng.u8(..3) == 0,
             clocks_differ: rng.u8(..4) == 0,
+            slow_destinations: rng.u8(..4) == 0,
             audited: true,
             audits,
             wrong: None,
@@ -173,15 +178,26 @@ impl Plan {
         plan.faults.random_for = TROUBLE;
         plan.faults.one_in = 5;
         match wrong {
-            Wrong::DuplicatesDropped => plan.audited = false,
-            Wrong::DeletedWhenNotRung => plan.webhooks[0].copies = 3,
+            Wrong::DuplicatesDropped => {
+                plan.audited = false;
+                plan.webhooks[0].copies = 1;
+                plan.faults.one_in = 0;
+                plan.faults.at = [(rng.u64(..4), Fate::Kill { after_effect: false })].into();
+            }
+            Wrong::DeletedWhenNotRung => {
+                plan.webhooks[0].copies = 3;
+                plan.webhooks[0].persistence = Persistence::Never;
+            }
             Wrong::HeldLeaseAcknowledged => {
                 plan.audited = false;
+                plan.faults.only = Some("worker");
+                plan.slow_destinations = true;
                 plan.sqs_repeats = true;
             }
             Wrong::FinishUnconditional => {
                 plan.sqs_repeats = true;
                 plan.clocks_differ = true;
+                plan.slow_destinations = true;
             }
             Wrong::TtlTrusted => {
                 let first = Webhook { copies: 1, ..webhook("partner") };

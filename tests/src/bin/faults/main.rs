@@ -85,7 +85,10 @@ fn run(arguments: &Arguments) -> ExitCode {
         spread(
             &totals,
             arguments,
-            (first..first.saturating_add(arguments.histories)).map(|seed| (seed.to_string(), Plan::random(seed))),
+            (first..first.saturating_add(arguments.histories)).map(|seed| match arguments.wrong {
+                Some(wrong) => (format!("{}:{seed}", wrong.name()), Plan::tempting(wrong, seed)),
+                None => (seed.to_string(), Plan::random(seed)),
+            }),
         );
         totals.stop.store(true, Ordering::Relaxed);
     });
