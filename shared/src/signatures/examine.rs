@@ -82,7 +82,7 @@ impl Scheme {
         let chosen = self
             .alternatives
             .iter()
-            .position(|alternative| self.alternative(&places).is_some_and(|deciding| std::ptr::eq(deciding, alternative)));
+            .position(|alternative| self.alternative(&places).is_some_and(|(deciding, _)| std::ptr::eq(deciding, alternative)));
         let (deciding, looked_in) = match chosen {
             Some(index) => (Some(&self.alternatives[index]), &self.alternatives[index..=index]),
             None => (None, self.alternatives.as_slice()),
@@ -109,14 +109,14 @@ impl Scheme {
         if let Some(alternative) = deciding {
             let mut reading = Reading::new(alternative, &places);
             reading.timestamp = reading.timestamp_text();
-            examination.look_closer(&reading, &places, keyring, now);
+            examination.look_closer(&reading, keyring, now);
         }
         examination
     }
 }
 
 impl Examination {
-    fn look_closer(&mut self, reading: &Reading<'_>, places: &Places<'_>, keyring: &Keyring, now: Timestamp) {
+    fn look_closer(&mut self, reading: &Reading<'_>, keyring: &Keyring, now: Timestamp) {
         let alternative = reading.alternative;
         let usable: Vec<_> = keyring.valid_at(now).map(|key| alternative.secret.usable(&key.secret)).collect();
         self.keys_usable = usable.iter().flatten().count();
@@ -124,15 +124,15 @@ impl Examination {
         let by_key_id = alternative.signature.list.as_ref().is_some_and(|list| list.key == SignatureList::KEY_ID);
         let ids = usable.iter().flatten().map(|key| key.public_id).take(if by_key_id { usable.len() } else { 1 });
         self.candidates = match alternative.signature.encoding {
-            Some(_) => ids.map(|id| alternative.candidates(places, id).map_or(0, |found| found.len())).sum(),
+            Some(_) => ids.map(|id| reading.candidates(id).map_or(0, |found| found.len())).sum(),
             None => usize::from(reading.sent.is_some()),
         };
         if let Some(signed) = &alternative.signed {
-            let url = reading.urls().swap_remove(0);
-            let (bytes, digest) = reading.content_digest(signed, &url);
+            let url = &reading.urls()[0];
+            let (bytes, digest) = reading.content_digest(signed, url);
             let without_secret = signed.uses(&super::template::Variable::Secret);
             self.content = Some(Content { bytes, sha256: hex::encode(digest), without_secret });
-            self.missing = reading.missing_part(&url).map(ToString::to_string);
+            self.missing = reading.missing_part(url).map(ToString::to_string);
         }
         self.time = alternative.timestamp.as_ref().map(|spec| TimeSent {
             at: spec.at.to_string(),

@@ -1,5 +1,7 @@
 //! From a keyring's text to the bytes that a scheme's algorithm takes.
 
+use std::borrow::Cow;
+
 use base64::{
     Engine,
     alphabet::{STANDARD, URL_SAFE},
@@ -45,7 +47,7 @@ pub(super) struct UsableKey<'a> {
     /// The secret's text, without id and prefix.
     pub(super) text: &'a str,
     /// The key bytes; never empty.
-    pub(super) bytes: Vec<u8>,
+    pub(super) bytes: Cow<'a, [u8]>,
 }
 
 /// Secrets are pasted by people: padding may be missing and spare bits set, which the vendors' own libraries take too.
@@ -64,20 +66,20 @@ impl SecretSpec {
         };
         let text = text.strip_prefix(self.strip_prefix.as_str()).unwrap_or(text);
         let decoded = match self.encoding {
-            None => text.as_bytes().to_vec(),
+            None => Cow::Borrowed(text.as_bytes()),
             // A public key may come as a PEM file instead.
-            Some(_) if is_pem(text) => text.as_bytes().to_vec(),
-            Some(Encoding::Hex) => hex::decode(text).ok()?,
-            Some(Encoding::Base64) => LENIENT_BASE64.decode(text).ok()?,
-            Some(Encoding::Base64url) => LENIENT_BASE64URL.decode(text).ok()?,
+            Some(_) if is_pem(text) => Cow::Borrowed(text.as_bytes()),
+            Some(Encoding::Hex) => hex::decode(text).ok()?.into(),
+            Some(Encoding::Base64) => LENIENT_BASE64.decode(text).ok()?.into(),
+            Some(Encoding::Base64url) => LENIENT_BASE64URL.decode(text).ok()?.into(),
         };
         if decoded.is_empty() {
             return None;
         }
         let bytes = match self.digest {
             None => decoded,
-            Some(KeyDigest::Sha1) => digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, &decoded).as_ref().to_vec(),
-            Some(KeyDigest::Sha256) => digest::digest(&digest::SHA256, &decoded).as_ref().to_vec(),
+            Some(KeyDigest::Sha1) => digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, &decoded).as_ref().to_vec().into(),
+            Some(KeyDigest::Sha256) => digest::digest(&digest::SHA256, &decoded).as_ref().to_vec().into(),
         };
         Some(UsableKey { public_id, text, bytes })
     }
@@ -94,7 +96,7 @@ mod tests {
 
     fn bytes(spec: &str, secret: &str) -> Option<Vec<u8>> {
         let spec: SecretSpec = toml::from_str(spec).unwrap();
-        spec.usable(&Secret::new(secret)).map(|key| key.bytes)
+        spec.usable(&Secret::new(secret)).map(|key| key.bytes.into_owned())
     }
 
     #[test]

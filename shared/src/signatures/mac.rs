@@ -2,8 +2,10 @@
 //!
 //! `ring` is in every function already, for TLS.
 
+use std::ops::BitAnd;
+
 use ring::{digest, hmac};
-use subtle::ConstantTimeEq;
+use subtle::{Choice, ConstantTimeEq};
 
 /// A keyed hash (RFC 2104) or a plain one (FIPS 180-4).
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +47,15 @@ impl MessageAuthenticator {
 
 /// Whether two codes are the same, in a time that depends on their lengths alone.
 pub(super) fn same(left: &[u8], right: &[u8]) -> bool {
-    left.ct_eq(right).into()
+    if left.len() != right.len() {
+        return false;
+    }
+    // Byte by byte, this alone would take a tenth of the time that a small webhook is verified in.
+    let (left_words, left_rest) = left.as_chunks();
+    let (right_words, right_rest) = right.as_chunks();
+    let words =
+        left_words.iter().zip(right_words).map(|(left, right)| u64::from_ne_bytes(*left).ct_eq(&u64::from_ne_bytes(*right)));
+    words.fold(left_rest.ct_eq(right_rest), Choice::bitand).into()
 }
 
 #[cfg(test)]
@@ -69,6 +79,19 @@ mod tests {
             hex_of(Hash::Plain(&digest::SHA1_FOR_LEGACY_USE_ONLY), b"unused", &[b"a", b"bc"]),
             "a9993e364706816aba3e25717850c26c9cd0d89d"
         );
+    }
+
+    #[test]
+    fn codes_that_differ_anywhere_are_not_the_same() {
+        for length in [1, 7, 8, 9, 20, 32, 48, 64] {
+            let code = vec![0x5a; length];
+            assert!(same(&code, &code.clone()));
+            for (at, bit) in (0..length).flat_map(|at| (0..8).map(move |bit| (at, bit))) {
+                let mut other = code.clone();
+                other[at] ^= 1 << bit;
+                assert!(!same(&code, &other), "{length} {at} {bit}");
+            }
+        }
     }
 
     #[test]

@@ -84,9 +84,9 @@ impl Alternative {
                 let signed = self.signed.as_ref().ok_or(SignError::Asymmetric)?;
                 let places = Places::new(webhook);
                 let reading = self.reading(&places, &list);
-                let url = reading.urls().swap_remove(0);
+                let url = &reading.urls()[0];
                 let mut mac = MessageAuthenticator::new(hash, &key.bytes);
-                let values = Values { reading: &reading, url: &url, key: Some(&key) };
+                let values = Values { reading: &reading, url, key: Some(&key) };
                 signed
                     .feed(&values, &mut |piece| mac.update(piece))
                     .map_err(|missing| SignError::Missing(missing.to_string()))?;
@@ -160,8 +160,8 @@ impl Alternative {
     fn render(&self, template: &Template, webhook: &UnverifiedWebhook, list: &str) -> Result<String, SignError> {
         let places = Places::new(webhook);
         let reading = self.reading(&places, list);
-        let url = reading.urls().swap_remove(0);
-        let values = Values { reading: &reading, url: &url, key: None };
+        let url = &reading.urls()[0];
+        let values = Values { reading: &reading, url, key: None };
         let bytes = template.render(&values).map_err(|missing| SignError::Missing(missing.to_string()))?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }

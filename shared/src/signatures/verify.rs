@@ -39,6 +39,9 @@ use crate::{
 const BASE64URL: GeneralPurpose =
     GeneralPurpose::new(&URL_SAFE, GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent));
 
+/// What stands for the URL where none is signed.
+const NO_URL: &[String] = &[String::new()];
+
 /// A request whose sender is proven. Only [`Scheme::verify`] makes one.
 #[derive(Debug)]
 pub struct VerifiedWebhook<'a> {
@@ -87,7 +90,7 @@ impl<'a> VerifiedWebhook<'a> {
         }
         let reading = Reading::new(weakest, &places);
         // The last form is the same for all spellings of the URL that are signed alike.
-        let (_, digest) = reading.content_digest(signed, &reading.urls().pop().unwrap_or_default());
+        let (_, digest) = reading.content_digest(signed, reading.urls().last().map_or("", String::as_str));
         BodyDigest::from_bytes(&digest).unwrap_or(*body)
     }
 
@@ -97,9 +100,8 @@ impl<'a> VerifiedWebhook<'a> {
         let reading = Reading::new(self.alternative, &places);
         let mut content = Vec::new();
         if let Some(signed) = &self.alternative.signed {
-            let url = reading.urls().swap_remove(0);
             // What proved itself has all its parts.
-            let _ = reading.feed(signed, &url, None, &mut |piece| content.extend_from_slice(piece));
+            let _ = reading.feed(signed, &reading.urls()[0], None, &mut |piece| content.extend_from_slice(piece));
         }
         content
     }
@@ -115,9 +117,9 @@ impl Scheme {
         now: Timestamp,
     ) -> Result<Option<WantedKey>, Refusal> {
         let places = Places::new(webhook);
-        let Some(alternative) = self.alternative(&places) else { return Ok(None) };
+        let Some((alternative, sent)) = self.alternative(&places) else { return Ok(None) };
         let Some(origin) = alternative.fetched_key else { return Ok(None) };
-        let reading = Reading::new(alternative, &places);
+        let reading = Reading::of(alternative, &places, Some(sent));
         reading.read_timestamp()?;
         let mut usable = keyring.valid_at(now).filter_map(|key| alternative.secret.usable(&key.secret));
         if !usable.any(|key| reading.chooses(&key)) {
@@ -136,8 +138,8 @@ impl Scheme {
         now: Timestamp,
     ) -> Result<VerifiedWebhook<'a>, Refusal> {
         let (places, proven) = (Places::new(webhook), Places::proven(webhook));
-        let alternative = self.alternative(&places).ok_or(Refusal::MissingSignature)?;
-        let mut reading = Reading::new(alternative, &places);
+        let (alternative, sent) = self.alternative(&places).ok_or(Refusal::MissingSignature)?;
+        let mut reading = Reading::of(alternative, &places, Some(sent));
         reading.read_timestamp()?;
         let key_id = reading.proving_key(keyring, fetched, now)?;
         reading.places = &proven;
@@ -146,9 +148,9 @@ impl Scheme {
         Ok(VerifiedWebhook { webhook, scheme: self, alternative, key_id })
     }
 
-    /// The first alternative that the request uses.
-    pub(super) fn alternative(&self, places: &Places<'_>) -> Option<&Alternative> {
-        self.alternatives.iter().find(|alternative| alternative.is_used_by(places))
+    /// The first alternative that the request uses, and the text where its signature stands.
+    pub(super) fn alternative<'p>(&self, places: &Places<'p>) -> Option<(&Alternative, Cow<'p, str>)> {
+        self.alternatives.iter().find_map(|alternative| Some((alternative, alternative.sent_by(places)?)))
     }
 }
 
@@ -160,12 +162,15 @@ impl Condition {
 }
 
 impl Alternative {
-    fn is_used_by(&self, places: &Places<'_>) -> bool {
-        self.when.as_ref().is_none_or(|when| when.holds(places))
-            && self.signature_text(places).is_some_and(|sent| match &self.signature.list {
-                Some(list) if list.key != SignatureList::KEY_ID => list.values(&sent, &list.key).next().is_some(),
-                _ => true,
-            })
+    /// The text where the signature stands, if the request uses this alternative.
+    fn sent_by<'p>(&self, places: &Places<'p>) -> Option<Cow<'p, str>> {
+        if self.when.as_ref().is_some_and(|when| !when.holds(places)) {
+            return None;
+        }
+        self.signature_text(places).filter(|sent| match &self.signature.list {
+            Some(list) if list.key != SignatureList::KEY_ID => list.values(sent, &list.key).next().is_some(),
+            _ => true,
+        })
     }
 
     /// The text where the signature stands, the first place that is there.
@@ -176,40 +181,17 @@ impl Alternative {
     fn signature_texts<'p>(&self, places: &Places<'p>) -> impl Iterator<Item = Cow<'p, str>> {
         self.signature.at.iter().filter_map(|place| places.find(place)).filter(|text| !text.is_empty())
     }
-
-    /// The decoded signatures of a request for a key of this public id: at most [`SIGNATURES_MAX`].
-    pub(super) fn candidates(&self, places: &Places<'_>, public_id: &str) -> Result<Vec<Vec<u8>>, Refusal> {
-        let mut seen = 0;
-        let mut decoded = Vec::new();
-        for text in self.signature_texts(places) {
-            let room = SIGNATURES_MAX - seen;
-            let values: Vec<&str> = match &self.signature.list {
-                Some(list) => {
-                    let key = if list.key == SignatureList::KEY_ID { public_id } else { &list.key };
-                    list.values(&text, key).take(room).collect()
-                }
-                // Repeated headers come joined by commas, which no encoding has.
-                None => text.split(',').map(str::trim).take(room).collect(),
-            };
-            seen += values.len();
-            // One that cannot be decoded is passed over: another may be the one that was made for us.
-            decoded.extend(values.into_iter().filter_map(|value| self.signature.decode(value)));
-        }
-        let by_key_id = self.signature.list.as_ref().is_some_and(|list| list.key == SignatureList::KEY_ID);
-        match (seen, decoded.is_empty()) {
-            (0, _) if by_key_id => Err(Refusal::WrongSignature),
-            (0, _) => Err(Refusal::MissingSignature),
-            (_, true) => Err(Refusal::MalformedSignature),
-            (_, false) => Ok(decoded),
-        }
-    }
 }
 
 impl SignatureSpec {
     fn decode(&self, text: &str) -> Option<Vec<u8>> {
         let encoded = self.strip(text)?;
         let bytes = match self.encoding? {
-            Encoding::Hex => hex::decode(encoded).ok()?,
+            Encoding::Hex => {
+                let mut bytes = vec![0; encoded.len() / 2];
+                hex::decode_to_slice(encoded, &mut bytes).ok()?;
+                bytes
+            }
             Encoding::Base64 => BASE64.decode(encoded).ok()?,
             Encoding::Base64url => BASE64URL.decode(encoded).ok()?,
         };
@@ -230,8 +212,7 @@ impl SignatureSpec {
 impl SignatureList {
     /// The values of the entries with this key.
     pub(super) fn values<'s>(&self, sent: &'s str, key: &str) -> impl Iterator<Item = &'s str> {
-        let entries = sent.split(self.separator).filter_map(|entry| entry.trim().split_once(self.assign));
-        entries.filter(move |(name, _)| *name == key).map(|(_, value)| value)
+        sent.split(self.separator).filter_map(move |entry| entry.trim_ascii().strip_prefix(key)?.strip_prefix(self.assign))
     }
 }
 
@@ -258,7 +239,12 @@ pub(super) struct Reading<'r> {
 
 impl<'r> Reading<'r> {
     pub(super) fn new(alternative: &'r Alternative, places: &'r Places<'r>) -> Self {
-        let mut reading = Self { alternative, places, sent: alternative.signature_text(places), timestamp: None, claims: None };
+        Self::of(alternative, places, alternative.signature_text(places))
+    }
+
+    /// With the text where its signature stands.
+    pub(super) fn of(alternative: &'r Alternative, places: &'r Places<'r>, sent: Option<Cow<'r, str>>) -> Self {
+        let mut reading = Self { alternative, places, sent, timestamp: None, claims: None };
         // One that is only compared, and not signed, is read after the signature.
         if reading.signs_timestamp() {
             reading.timestamp = reading.timestamp_text();
@@ -339,12 +325,48 @@ impl<'r> Reading<'r> {
         self.alternative.signature.strip(sent).ok_or(Refusal::MalformedSignature)
     }
 
+    /// The decoded signatures for a key of this public id: at most [`SIGNATURES_MAX`].
+    pub(super) fn candidates(&self, public_id: &str) -> Result<Vec<Vec<u8>>, Refusal> {
+        let spec = &self.alternative.signature;
+        let mut seen = 0;
+        let mut decoded = Vec::new();
+        for text in self.texts() {
+            let room = SIGNATURES_MAX - seen;
+            // One that cannot be decoded is passed over: another may be the one that was made for us.
+            let look = |value| {
+                seen += 1;
+                decoded.extend(spec.decode(value));
+            };
+            match &spec.list {
+                Some(list) => {
+                    let key = if list.key == SignatureList::KEY_ID { public_id } else { &list.key };
+                    list.values(&text, key).take(room).for_each(look);
+                }
+                // Repeated headers come joined by commas, which no encoding has.
+                None => text.split(',').map(str::trim_ascii).take(room).for_each(look),
+            }
+        }
+        let by_key_id = spec.list.as_ref().is_some_and(|list| list.key == SignatureList::KEY_ID);
+        match (seen, decoded.is_empty()) {
+            (0, _) if by_key_id => Err(Refusal::WrongSignature),
+            (0, _) => Err(Refusal::MissingSignature),
+            (_, true) => Err(Refusal::MalformedSignature),
+            (_, false) => Ok(decoded),
+        }
+    }
+
+    /// The texts where signatures stand; the first, which is most often the only one, is not looked for again.
+    fn texts(&self) -> impl Iterator<Item = Cow<'_, str>> {
+        let others = (self.alternative.signature.at.count() > 1).then(|| self.alternative.signature_texts(self.places).skip(1));
+        self.sent.as_deref().map(Cow::Borrowed).into_iter().chain(others.into_iter().flatten())
+    }
+
     fn proves_by_hash(&self, hash: Hash, key: &UsableKey<'_>) -> Result<bool, Refusal> {
         let Some(signed) = &self.alternative.signed else { return Ok(false) };
-        let candidates = self.alternative.candidates(self.places, key.public_id)?;
-        for url in self.urls() {
+        let candidates = self.candidates(key.public_id)?;
+        for url in self.urls().iter() {
             let mut mac = MessageAuthenticator::new(hash, &key.bytes);
-            self.feed(signed, &url, Some(key), &mut |piece| mac.update(piece))?;
+            self.feed(signed, url, Some(key), &mut |piece| mac.update(piece))?;
             let code = mac.finish();
             if candidates.iter().any(|candidate| same(candidate, &code)) {
                 return Ok(true);
@@ -360,14 +382,14 @@ impl<'r> Reading<'r> {
         fetched: Option<&PublicKey>,
     ) -> Result<bool, Refusal> {
         let Some(signed) = &self.alternative.signed else { return Ok(false) };
-        let candidates = self.alternative.candidates(self.places, key.public_id)?;
+        let candidates = self.candidates(key.public_id)?;
         let public_key = match fetched {
             Some(fetched) => fetched.clone(),
             None => PublicKey::parse(algorithm, key.text, Some(&key.bytes)).ok_or(Refusal::UnusableKey)?,
         };
-        for url in self.urls() {
+        for url in self.urls().iter() {
             let mut message = Vec::new();
-            self.feed(signed, &url, Some(key), &mut |piece| message.extend_from_slice(piece))?;
+            self.feed(signed, url, Some(key), &mut |piece| message.extend_from_slice(piece))?;
             if candidates.iter().any(|candidate| public_key.verify(algorithm, &message, candidate)) {
                 return Ok(true);
             }
@@ -397,8 +419,8 @@ impl<'r> Reading<'r> {
     }
 
     fn check_time(&mut self, now: Timestamp) -> Result<(), Refusal> {
-        // Those in a token or in the body can be read now.
-        self.timestamp = self.timestamp_text();
+        // Those in a token or in the body can be read now; one that is signed has been read.
+        self.timestamp = self.timestamp.take().or_else(|| self.timestamp_text());
         match (&self.alternative.timestamp, &self.timestamp) {
             (Some(spec), Some(text)) => spec.check(text, now),
             (Some(spec), None) if !spec.optional => Err(Refusal::MissingTimestamp),
@@ -429,11 +451,11 @@ impl<'r> Reading<'r> {
     }
 
     /// The URLs that may have been signed; one is enough where none is.
-    pub(super) fn urls(&self) -> Vec<String> {
+    pub(super) fn urls(&self) -> Cow<'static, [String]> {
         if self.alternative.uses(&Variable::Url) {
-            url::forms(self.alternative.url, self.places.webhook())
+            Cow::Owned(url::forms(self.alternative.url, self.places.webhook()))
         } else {
-            vec![String::new()]
+            Cow::Borrowed(NO_URL)
         }
     }
 
@@ -466,6 +488,13 @@ impl<'r> Reading<'r> {
     }
 }
 
+fn into_bytes(text: Cow<'_, str>) -> Cow<'_, [u8]> {
+    match text {
+        Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+        Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+    }
+}
+
 /// Equal in a time that tells nothing of the secret, its length included.
 fn same_secret(sent: &[u8], secret: &[u8]) -> bool {
     let digest = |bytes| digest::digest(&digest::SHA256, bytes);
@@ -482,12 +511,11 @@ pub(super) struct Values<'v> {
 impl TemplateValues for Values<'_> {
     fn value(&self, variable: &Variable) -> Option<Cow<'_, [u8]>> {
         let webhook = self.reading.places.webhook();
-        let text = |text: &'_ str| Some(Cow::Owned(text.as_bytes().to_vec()));
         match variable {
             Variable::Body => Some(Cow::Borrowed(&webhook.body)),
             // A timestamp that may be absent stands for nothing then.
             Variable::Timestamp => self.reading.timestamp.as_deref().map(|text| Cow::Borrowed(text.as_bytes())),
-            Variable::Id => text(&self.reading.find(self.reading.alternative.id.as_ref()?)?),
+            Variable::Id => self.reading.find(self.reading.alternative.id.as_ref()?).map(into_bytes),
             Variable::Method => Some(Cow::Borrowed(webhook.method.as_str().as_bytes())),
             Variable::Url => Some(Cow::Borrowed(self.url.as_bytes())),
             Variable::Path => Some(Cow::Borrowed(webhook.path().as_bytes())),
@@ -497,7 +525,7 @@ impl TemplateValues for Values<'_> {
             Variable::FormSorted => template::form_sorted(&webhook.body).map(Cow::Owned),
             Variable::QuerySorted => template::query_sorted(webhook.raw_query.as_bytes()).map(Cow::Owned),
             Variable::AwsSns => Some(Cow::Owned(sns::sns_signed_content(self.reading.places.json()?)?.into_bytes())),
-            Variable::At(place) => text(&self.reading.find(place)?),
+            Variable::At(place) => self.reading.find(place).map(into_bytes),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The command line.
 
-use tests::simulation::Wrong;
+use ::tests::simulation::Wrong;
 
 pub(crate) const HELP: &str = "\
 Lets histories of the whole gateway happen in a model of AWS, with faults at every call.
