@@ -5,12 +5,15 @@ PYTHON := python3
 DEMO := .venv/bin/python infra/local/stack.py
 TEST_STACK := --name test --port 4666
 CARGO_DENY_VERSION := 0.20.2
+CARGO_FUZZ_VERSION := 0.13.2
+FUZZ_TARGETS := header_list template form timestamp jwt api_gateway_event scheme_toml
+FUZZ_SECONDS := 20
 CARGO := cargo
 # One profile and one set of crates for everything local, so that nothing is compiled twice.
 LOCAL := --profile local --workspace
 
 .DEFAULT_GOAL := help
-.PHONY: help demo down test fmt lint doc unit simulation faults journeys infra template licences advisories bench build build-local clean
+.PHONY: help demo down test fmt lint doc unit simulation faults fuzz journeys infra template licences advisories bench build build-local clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -46,6 +49,12 @@ faults: ## the same in long: a hundred thousand histories and every pair of faul
 	$(CARGO) build --profile faults --workspace --bin faults --locked
 	target/faults/faults $(if $(REPLAY),--replay $(REPLAY),--histories $(or $(HISTORIES),100000) --seed $(or $(SEED),0)) \
 		$(if $(WRONG),--wrong $(WRONG))
+
+fuzz: .tools/bin/cargo-fuzz ## fuzzes everything that strangers can write to, FUZZ_SECONDS=20 a target (docs/fuzzing.md)
+	@$(PYTHON) fuzz/seeds.py
+	@for target in $(FUZZ_TARGETS); do \
+		.tools/bin/cargo-fuzz run --sanitizer none --fuzz-dir fuzz $$target -- \
+			-max_total_time=$(FUZZ_SECONDS) -dict=fuzz/words.dict -print_final_stats=1 -verbosity=0 || exit 1; done
 
 journeys: build-local ## contracts of the model and journeys through a deployed local stack, then the demo on it
 	@$(DEMO) down --name test
@@ -96,6 +105,11 @@ clean: down ## remove what was built and installed here
 	@echo "installing the SAM command line into .venv-sam"
 	@$(PYTHON) -m venv .venv-sam && .venv-sam/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
+
+.tools/bin/cargo-fuzz:
+	@echo "installing cargo-fuzz $(CARGO_FUZZ_VERSION) into .tools"
+	CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+		$(CARGO) install --quiet --locked --root .tools --version $(CARGO_FUZZ_VERSION) cargo-fuzz
 
 # Not optimised: it runs for a second, and is compiled for minutes otherwise.
 .tools/bin/cargo-deny:
