@@ -11,7 +11,7 @@ use serde::Deserialize;
 use crate::location::{self, Location};
 
 /// A template. `{body}` and its like are [`Variable`]s, every other brace names a [`Location`]; both may be followed by
-/// [`Filter`]s, as in `{body|sha256|hex}`. What stands in `[…]` is left out when a variable within is absent or empty. `{{`, `}}`,
+/// filters, as in `{body|sha256|hex}`. What stands in `[…]` is left out when a variable within is absent or empty. `{{`, `}}`,
 /// `[[` and `]]` are the characters themselves.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
