@@ -82,6 +82,9 @@ bench: build-local ## AWS calls and billed units per webhook, counted on the wir
 	@$(DEMO) up $(TEST_STACK)
 	target/local/bench --stack test
 	@$(DEMO) down --name test
+	@echo "building for speed, to time verification (the first time this takes some minutes)"
+	$(CARGO) build --profile faults --workspace --bin bench --locked
+	target/faults/bench --verification
 
 build: ## the functions for AWS (arm64), with cargo-lambda
 	cargo lambda build --release --arm64 --workspace --exclude tests --exclude posthouse

@@ -377,9 +377,10 @@ impl Stack {
         self.items(sample).await.into_iter().find(|item| text(item, "sk") == Some("event"))
     }
 
-    /// The id of the event that what was signed belongs to, for sources that sign the body and no id.
+    /// The id of the event that what was signed belongs to, for a push of GitHub: its body is signed, and neither id nor type.
     pub async fn content_of(&self, sample: &Sample) -> Option<String> {
-        let content = Sample { id: hex::encode(Sha256::digest(&sample.body)), ..sample.clone() };
+        let content = [Sha256::digest(&sample.body).as_slice(), b"push"].concat();
+        let content = Sample { id: hex::encode(Sha256::digest(content)), ..sample.clone() };
         let item = self.items(&content).await.into_iter().find(|item| text(item, "sk") == Some("content"))?;
         text(&item, "event_id").map(str::to_owned)
     }
