@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use tests::{
     destination::Entry,
     providers::{TWILIO_URL, Webhook, standard_webhooks_signature, twilio_signature},
-    stack::{Answer, Sample, Stack, unique, unix_now},
+    stack::{Answer, Sample, Stack, text, unique, unix_now},
 };
 
 use crate::{journey, refuse::refused};
@@ -122,7 +122,7 @@ fn a_captured_webhook_that_is_sent_again_under_other_ids_is_the_first() {
                 assert_eq!(stack.items(&made_up).await, []);
                 let kept = format!("replay#{}", made_up.id);
                 assert!(
-                    stack.items(&sample).await.iter().any(|item| text(item, "sk") == Some(&kept)),
+                    stack.items(&sample).await.iter().any(|item| text(item, "sk") == Some(kept.as_str())),
                     "it is kept beside the first"
                 );
             }
