@@ -106,7 +106,7 @@ fn a_secret_that_a_handshake_brings_is_enrolled_while_the_operator_lets_it() {
         assert_eq!(keys(stack).await, [&*brought]);
 
         let sample = stack.sample("asana");
-        assert_eq!(recorded(stack, &sample).await.status, 202);
+        assert!(recorded(stack, &sample).await.took_it_in());
         stack.settled(&sample, "anything").await;
         the_only_delivery(stack, &sample, "anything").await;
 
@@ -121,7 +121,7 @@ fn a_secret_that_a_handshake_brings_is_enrolled_while_the_operator_lets_it() {
         // What has a signature could be an event, and is never taken for a handshake.
         let sample = stack.sample("asana");
         let answer = stack.post("asana", &stack.sign(&sample).await.with("x-hook-secret", &brought)).await;
-        assert_eq!((answer.status, answer.header("x-hook-secret")), (202, None), "{answer:?}");
+        assert!(answer.took_it_in() && answer.header("x-hook-secret").is_none(), "{answer:?}");
         let forged = Provider::Asana.sign(&sample.body, "", &another, unix_now()).with("x-hook-secret", &another);
         expect_error(&stack.post("asana", &forged).await, 401);
     });

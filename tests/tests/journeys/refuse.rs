@@ -44,7 +44,7 @@ fn a_stale_webhook_and_one_from_the_future_are_refused() {
             for off in [-285, 285] {
                 let sample = stack.sample(source);
                 let webhook = stack.sign_at(&sample, unix_now().checked_add_signed(off).unwrap()).await;
-                assert_eq!(stack.post(source, &webhook).await.status, 202, "{source}, {off} s off");
+                assert!(stack.post(source, &webhook).await.took_it_in(), "{source}, {off} s off");
             }
             for off in [-315, 315, -86_400, 86_400] {
                 let sample = stack.sample(source);
