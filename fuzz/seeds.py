@@ -44,7 +44,8 @@ def event(vector: dict) -> dict:
 
 def of_vector(vector: dict) -> None:
     body = base64.b64decode(vector["body_b64"])
-    write("api_gateway_event", json.dumps(event(vector)).encode())
+    for target in ("api_gateway_event", "receiver"):
+        write(target, json.dumps(event(vector)).encode())
     for name, value in vector["headers"]:
         if "signature" in name.lower():
             for letter in LISTS:
@@ -78,7 +79,10 @@ def main() -> None:
         of_preset(preset.read_text())
     write("scheme_toml", (ROOT / "infra/gateway/gateway.toml").read_bytes())
     for sample in (ROOT / "events/lambda").glob("receiver-*.json"):
-        write("api_gateway_event", sample.read_bytes())
+        for target in ("api_gateway_event", "receiver"):
+            write(target, sample.read_bytes())
+    batch = json.loads((ROOT / "events/lambda/worker-batch.json").read_text())
+    write("worker", "\0".join(record["body"] for record in batch["Records"]).encode())
     # What stands for the right signature and the right time, once for each list.
     for letter, value in zip(LISTS, ("t=@,v1=$", "v1,$", "h1=$", "id|$", "sha256=$", "$"), strict=True):
         write("header_list", f"{letter}{value}".encode())

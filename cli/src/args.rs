@@ -3,7 +3,11 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
-use shared::time::Timestamp;
+use shared::{
+    event::{BodyDigest, EventKey},
+    names::{EventId, SourceName},
+    time::Timestamp,
+};
 
 /// Verify, send and describe webhooks with the same code that the receiver runs.
 ///
@@ -28,6 +32,8 @@ pub enum Command {
     Providers(ProvidersArgs),
     /// Check a gateway.toml
     Check(CheckArgs),
+    /// Look at events of a stack and at what is in quarantine beside them, and settle that
+    Events(EventsArgs),
 }
 
 /// `posthouse verify`
@@ -109,6 +115,141 @@ pub struct CheckArgs {
     pub file: PathBuf,
 }
 
+/// `posthouse events`
+///
+/// Region and credentials are found as by other AWS tools: AWS_REGION, AWS_PROFILE, single sign-on, roles.
+#[derive(Debug, Args)]
+#[command(arg_required_else_help = true, subcommand_required = true)]
+pub struct EventsArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: EventsCommand,
+}
+
+/// The commands about events.
+#[derive(Debug, Subcommand)]
+pub enum EventsCommand {
+    /// List other bodies that came under the id of an event, each side by side with the first
+    Conflicts(ListArgs),
+    /// List what was signed for an event and came again under another id, each side by side with the first
+    Replays(ListArgs),
+    /// Show all that is in quarantine beside one event, with whole digests and kept headers
+    Conflict(BesideArgs),
+    /// Show one event and its deliveries
+    Show(ShowArgs),
+    /// Make what is in quarantine an event of its own, which is delivered
+    Accept(SettleArgs),
+    /// Take something out of quarantine that is to go nowhere
+    Reject(SettleArgs),
+}
+
+impl EventsCommand {
+    /// The stack that is meant.
+    pub fn stack(&self) -> &str {
+        match self {
+            Self::Conflicts(args) | Self::Replays(args) => &args.stack,
+            Self::Conflict(args) => &args.key.stack,
+            Self::Show(args) => &args.key.stack,
+            Self::Accept(args) | Self::Reject(args) => &args.key.stack,
+        }
+    }
+}
+
+/// `posthouse events conflicts` and `posthouse events replays`
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// The stack, as it was deployed
+    #[arg(long, value_name = "NAME")]
+    pub stack: String,
+    /// Those of one source only
+    #[arg(long, value_parser = SourceName::parse)]
+    pub source: Option<SourceName>,
+    /// How many at most, the oldest first
+    #[arg(long, value_name = "NUMBER", default_value_t = LISTED_DEFAULT, value_parser = clap::value_parser!(u16).range(1..=LISTED_MAX))]
+    pub limit: u16,
+    /// One JSON object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which event.
+#[derive(Debug, Args)]
+pub struct KeyArgs {
+    /// The stack, as it was deployed
+    #[arg(long, value_name = "NAME")]
+    pub stack: String,
+    /// The event's source
+    #[arg(value_parser = SourceName::parse)]
+    pub source: SourceName,
+    /// The event's id
+    #[arg(value_parser = EventId::parse)]
+    pub event_id: EventId,
+}
+
+impl KeyArgs {
+    /// The event.
+    pub fn event_key(&self) -> EventKey {
+        EventKey { source: self.source.clone(), event_id: self.event_id.clone() }
+    }
+}
+
+/// `posthouse events conflict`
+#[derive(Debug, Args)]
+pub struct BesideArgs {
+    /// Which event.
+    #[command(flatten)]
+    pub key: KeyArgs,
+    /// Write the bodies into this folder, to be compared. They are your customers' data
+    #[arg(long, value_name = "FOLDER")]
+    pub bodies: Option<PathBuf>,
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `posthouse events show`
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    /// Which event.
+    #[command(flatten)]
+    pub key: KeyArgs,
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `posthouse events accept` and `posthouse events reject`
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("which").required(true).args(["sha256", "replay"]))]
+pub struct SettleArgs {
+    /// Which event it is beside.
+    #[command(flatten)]
+    pub key: KeyArgs,
+    /// The SHA-256 of a conflict's body, or its beginning, at least six digits
+    #[arg(value_parser = digits)]
+    pub sha256: Option<String>,
+    /// Instead: the id that a replay came with
+    #[arg(long, value_name = "EVENT_ID", value_parser = EventId::parse)]
+    pub replay: Option<EventId>,
+    /// Say what would happen, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Most entries of one list.
+pub const LISTED_MAX: i64 = 1000;
+/// Entries of one list unless the command line says otherwise.
+pub const LISTED_DEFAULT: u16 = 100;
+/// Fewest hexadecimal digits that name a body.
+pub const DIGITS_MIN: usize = 6;
+
+/// The beginning of a SHA-256, as the ledger writes it.
+fn digits(text: &str) -> Result<String, String> {
+    let is_one =
+        (DIGITS_MIN..=2 * size_of::<BodyDigest>()).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_one { Ok(text.to_ascii_lowercase()) } else { Err("write 6 to 64 hexadecimal digits".to_owned()) }
+}
+
 /// A moment as people write it: RFC 3339, or seconds since the Unix epoch.
 fn moment(text: &str) -> Result<Timestamp, String> {
     let wrong = || "write it like 2026-11-22T06:24:35Z, or as seconds since the Unix epoch".to_owned();
@@ -175,14 +316,32 @@ mod tests {
             vec!["posthouse", "providers", "--inline"],
             vec!["posthouse", "check"],
             vec!["posthouse", "chekc", "gateway.toml"],
+            vec!["posthouse", "events"],
+            vec!["posthouse", "events", "conflicts"],
+            vec!["posthouse", "events", "conflicts", "--stack", "a", "--source", "Git Hub"],
+            vec!["posthouse", "events", "show", "--stack", "a", "github"],
+            vec!["posthouse", "events", "accept", "--stack", "a", "github", "7"],
+            vec!["posthouse", "events", "accept", "--stack", "a", "github", "7", "abcdef", "--replay", "8"],
         ] {
             assert_eq!(Cli::try_parse_from(&wrong).unwrap_err().exit_code(), 2, "{wrong:?}");
         }
     }
 
     #[test]
+    fn bounds_of_the_events_commands_hold_on_both_sides() {
+        let listed =
+            |limit: &str| Cli::try_parse_from(["posthouse", "events", "replays", "--stack", "a", "--limit", limit]).is_ok();
+        assert!(listed("1") && listed("1000") && !listed("0") && !listed("1001"));
+        assert_eq!(digits(&"aB".repeat(DIGITS_MIN / 2)), Ok("ab".repeat(DIGITS_MIN / 2)));
+        assert!(digits(&"a".repeat(64)).is_ok());
+        for wrong in [&"a".repeat(DIGITS_MIN - 1), &"a".repeat(65), "abcdeg", ""] {
+            assert!(digits(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn help_and_version_are_everywhere() {
-        for command in ["verify", "send", "providers", "check"] {
+        for command in ["verify", "send", "providers", "check", "events"] {
             let help = Cli::try_parse_from(["posthouse", command, "--help"]).unwrap_err();
             assert_eq!(help.exit_code(), 0, "{command}");
             assert!(help.to_string().contains(&format!("Usage: posthouse {command}")), "{help}");

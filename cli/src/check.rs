@@ -29,7 +29,8 @@ pub(crate) fn run(args: &CheckArgs, out: &mut impl Write) -> Result<Outcome, Sto
     Ok(Outcome::Yes)
 }
 
-fn counted(count: usize, what: &str) -> String {
+/// As `2 sources`.
+pub(crate) fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 

@@ -1,5 +1,5 @@
 //! The command line of Posthouse: is this webhook genuine, and if not, why; sign and send a sample; which providers are known;
-//! is this configuration right.
+//! is this configuration right; what does a stack keep of this event, and what is to become of what is in quarantine.
 //!
 //! Every verdict is made by the code that the receiver runs. Time, secrets and input come in as values. No output shows a secret
 //! or an expected signature; only `send --dry-run` shows a signature, which is its purpose.
@@ -8,11 +8,13 @@ mod advice;
 pub mod args;
 mod capture;
 mod check;
+mod events;
 mod files;
 mod handshakes;
 mod page;
 mod providers;
 mod send;
+mod stack;
 mod subject;
 mod vector;
 mod vectors;
@@ -105,5 +107,6 @@ pub async fn run(cli: Cli, surroundings: Surroundings, out: &mut impl Write) -> 
         Command::Send(args) => send::run(&args, surroundings, out).await,
         Command::Providers(args) => providers::run(&args, out),
         Command::Check(args) => check::run(&args, out),
+        Command::Events(args) => events::run(&args, surroundings.now, out).await,
     }
 }

@@ -16,6 +16,7 @@ use aws_smithy_http_client::{
     Builder,
     tls::{Provider, rustls_provider::CryptoMode},
 };
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
 /// How long a function waits for one AWS call. The SDK sets a connect timeout alone: without these, a call that hangs
 /// takes the function's whole time.
@@ -43,16 +44,20 @@ impl CallTimeouts {
 
 /// The configuration of all clients of the function `name`, which shows in the user agent of its calls.
 pub async fn configure(name: &'static str, timeouts: CallTimeouts) -> SdkConfig {
-    let http_client = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
     aws_config::defaults(behavior())
         .app_name(AppName::new(name).expect("function names are valid app names"))
-        .http_client(http_client)
+        .http_client(http_client())
         .credentials_provider(EnvironmentVariableCredentialsProvider::new())
         .region(EnvironmentVariableRegionProvider::new())
         .timeout_config(self::timeouts(timeouts))
         .retry_config(retries())
         .load()
         .await
+}
+
+/// What all clients speak HTTP with.
+pub fn http_client() -> SharedHttpClient {
+    Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https()
 }
 
 /// Which of the SDK's defaults all clients have.

@@ -7,13 +7,18 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     location::{self, Location, Locations, Places},
-    names::{DestinationName, EventId, EventType, NameError, SourceName},
+    names::{DestinationName, EVENT_ID_BYTES_MAX, EventId, EventType, NameError, SourceName},
     signatures::{TimestampFormat, VerifiedWebhook},
     time::Timestamp,
 };
 
 /// Longest value of a kept header, in bytes; longer ones are not kept, since items are bounded and headers are the sender's.
 pub const KEPT_HEADER_BYTES_MAX: usize = 1024;
+/// How much of a body's SHA-256 stands in the id of an event that was made of a second body, in hexadecimal digits: enough that
+/// nobody finds two bodies with the same.
+pub const BESIDE_DIGITS: usize = 32;
+
+const _: () = assert!(2 * size_of::<BodyDigest>() + 1 + BESIDE_DIGITS <= EVENT_ID_BYTES_MAX);
 
 /// Which event this is: its sender, and the sender's own id for it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,6 +33,19 @@ impl std::fmt::Display for EventKey {
     /// `{source}#{event_id}`: one reading only, since source names have no `#`.
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "{}#{}", self.source, self.event_id)
+    }
+}
+
+impl EventKey {
+    /// The key of the event that a body becomes which came under this key and was not its event: `{event_id}~{digits of the
+    /// body's SHA-256}`, so that the same body again is the same event. Of an id that is too long for that, its SHA-256.
+    pub fn beside(&self, sha256: &BodyDigest) -> Self {
+        let digits = &sha256.to_hex()[..BESIDE_DIGITS];
+        let id = self.event_id.as_str();
+        let fits = id.len() + 1 + BESIDE_DIGITS <= EVENT_ID_BYTES_MAX;
+        let id = if fits { id.to_owned() } else { BodyDigest::of(id.as_bytes()).to_hex() };
+        let event_id = EventId::parse(&format!("{id}~{digits}")).expect("an id and hexadecimal digits, no longer than an id");
+        Self { source: self.source.clone(), event_id }
     }
 }
 
@@ -226,6 +244,22 @@ mod tests {
         id = "json:/id"
         type = "json:/type"
         occurred_at = { at = "json:/created", format = "seconds" }"#;
+
+    #[test]
+    fn the_id_of_a_second_body_follows_from_both_and_is_one_whatever_the_first_is() {
+        let key = |id: &str| EventKey { source: SourceName::parse("a").unwrap(), event_id: EventId::parse(id).unwrap() };
+        let second = BodyDigest::of(b"second");
+        assert_eq!(key("evt_1").beside(&second), key("evt_1~16367aacb67a4a017c8da8ab95682ccb"));
+        assert_ne!(key("evt_1").beside(&second), key("evt_1").beside(&BodyDigest::of(b"third")));
+
+        let longest = "é".repeat((EVENT_ID_BYTES_MAX - 1 - BESIDE_DIGITS) / 2) + "a";
+        let beside = |id: &str| key(id).beside(&second).event_id;
+        assert_eq!(beside(&longest).as_str(), format!("{longest}~{}", &second.to_hex()[..BESIDE_DIGITS]));
+        assert_eq!(beside(&longest).as_str().len(), EVENT_ID_BYTES_MAX);
+        let longer = format!("{longest}b");
+        let digest = BodyDigest::of(longer.as_bytes()).to_hex();
+        assert_eq!(beside(&longer).as_str(), format!("{digest}~{}", &second.to_hex()[..BESIDE_DIGITS]));
+    }
 
     #[test]
     fn id_type_and_time_are_found_in_the_body() {

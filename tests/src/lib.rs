@@ -17,6 +17,7 @@
 //! - [`providers`] signs webhooks as the providers do, without any of Posthouse's own code.
 //! - [`server`] is the HTTP server under the first two.
 //! - [`model`] is AWS itself in memory, for tests that need neither a stack nor time.
+//! - [`simulation`] is the whole gateway in that model, with a fault at any call; [`strangers`] is what nobody signed.
 //!
 //! What always holds: both servers listen on loopback alone. A stack is shared by journeys that run at the same time,
 //! so a journey makes up its own event ids and narrows every script and fault to them. Nothing waits for a fixed
@@ -33,4 +34,5 @@ pub mod providers;
 pub mod server;
 pub mod simulation;
 pub mod stack;
+pub mod strangers;
 pub mod wire;

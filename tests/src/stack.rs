@@ -523,10 +523,10 @@ impl Stack {
 /// The provider and the secret of each source of the local gateway configuration.
 fn provider_of(source: &str) -> (Provider, &'static str) {
     match source {
-        "github" => (Provider::Github, "github"),
+        "github" | "github-latest" => (Provider::Github, "github"),
         "stripe" => (Provider::Stripe, "stripe"),
         "shopify" => (Provider::Shopify, "shopify"),
-        "partner" | "partner2" | "capped" | "fragile" => (Provider::StandardWebhooks, "partner"),
+        "partner" | "partner2" | "capped" | "fragile" | "strict" | "latest" => (Provider::StandardWebhooks, "partner"),
         "slack" => (Provider::Slack, "slack"),
         "meta" => (Provider::Meta, "meta"),
         "asana" => (Provider::Asana, "asana-enrolled"),

@@ -38,7 +38,7 @@ impl Answer<'_> {
 pub(crate) struct Accepted<'a> {
     pub(crate) source: &'a Source,
     pub(crate) event_id: EventId,
-    /// It was there before; a conflict counts as one, since a sender that is told "no" only sends it again.
+    /// It was there before; a conflict in quarantine counts as one, since a sender that is told "no" only sends it again.
     pub(crate) duplicate: bool,
 }
 

@@ -10,22 +10,23 @@ mod request;
 #[cfg(test)]
 mod vectors;
 
-use std::{path::Path, time::Duration};
+use std::{panic::AssertUnwindSafe, path::Path, time::Duration};
 
 use aws_lambda_events::apigw::ApiGatewayV2httpResponse;
+use futures::FutureExt;
 use metrics::counter;
 use serde_json::value::RawValue;
 use shared::{
     aws::{self, CallTimeouts},
-    bodies::Bodies,
-    config::{Gateway, Source},
+    bodies::{Bodies, StoredBody},
+    config::{Gateway, OnConflict, Source},
     doorbell::{Bell, Doorbell},
     environment::required,
     event::{BodyDigest, Event, EventKey, kept_headers},
     fetched::FetchedKeys,
-    ledger::{Ledger, Recorded, SignedContent},
+    ledger::{Acceptance, Ledger, Recorded, SignedContent},
     location::Places,
-    names::{DestinationName, SourceName},
+    names::{DestinationName, EventId, SourceName},
     secrets::{Keyring, Keyrings},
     signatures::{Refusal, UnverifiedWebhook, VerifiedWebhook, handshake::Handshake},
     time::Timestamp,
@@ -72,13 +73,16 @@ impl Receiver {
         })
     }
 
-    /// Answers one request of API Gateway (payload format 2.0). There is an answer for everything, well-formed or not.
+    /// Answers one request of API Gateway (payload format 2.0). There is an answer for everything, well-formed or not, and for a
+    /// panic as well: a 503, so that the sender sends again.
     pub async fn receive(&self, event: &RawValue, request_id: &str, now: Timestamp) -> ApiGatewayV2httpResponse {
-        let answer = match Request::read(event) {
-            Ok(request) => self.accept(request, now).await,
-            Err(rejection) => Err(rejection),
-        };
-        match answer {
+        let answer = guarded(async {
+            match Request::read(event) {
+                Ok(request) => self.accept(request, now).await,
+                Err(rejection) => Err(rejection),
+            }
+        });
+        match answer.await {
             Ok(answer) => answer.into_response(),
             Err(rejection) => rejection.into_response(request_id),
         }
@@ -128,18 +132,50 @@ impl Receiver {
         let content = guarded.then(|| signed_content(source, verified, &event));
         let body = self.bodies.keep(&event.sha256, verified.body()).await.map_err(Rejection::unavailable)?;
         let recorded = self.ledger.record(&event, &body, content).await?;
-        let key = match &recorded {
-            Recorded::Replayed { first, .. } => EventKey { source: source.name.clone(), event_id: first.clone() },
-            _ => event.key.clone(),
-        };
-        let to_ring = match &recorded {
-            Recorded::New => event.destinations.as_slice(),
-            Recorded::Seen { unclaimed } | Recorded::Replayed { unclaimed, .. } => unclaimed,
-            Recorded::Conflict => &[],
-        };
-        self.ring(&key, to_ring).await;
         observe(&event, &recorded);
-        Ok(Accepted { source, event_id: key.event_id, duplicate: recorded != Recorded::New })
+        let Kept { event_id, to_ring, duplicate } = match recorded {
+            Recorded::New => Kept { event_id: event.key.event_id, to_ring: event.destinations, duplicate: false },
+            Recorded::Seen { unclaimed } => Kept { event_id: event.key.event_id, to_ring: unclaimed, duplicate: true },
+            Recorded::SeenBeside { event_id, unclaimed } | Recorded::Replayed { first: event_id, unclaimed } => {
+                Kept { event_id, to_ring: unclaimed, duplicate: true }
+            }
+            Recorded::Conflict => match policy(source.on_conflict, by_content) {
+                OnConflict::Quarantine => self.quarantine(event, &body, content).await?,
+                OnConflict::Reject => return Err(Rejection::Conflict { event_id: event.key.event_id }),
+                OnConflict::Latest => self.keep_latest(event, &body, content).await?,
+            },
+        };
+        self.ring(&EventKey { source: source.name.clone(), event_id: event_id.clone() }, &to_ring).await;
+        Ok(Accepted { source, event_id, duplicate })
+    }
+
+    /// Keeps another body of a known event id beside the first. Its sender is told yes: told "no", it would only send it again.
+    async fn quarantine(&self, event: Event, body: &StoredBody, content: Option<SignedContent>) -> Result<Kept, Rejection> {
+        self.ledger.quarantine_conflict(&event, body, content).await?;
+        let Event { key: EventKey { source, event_id }, event_type, body_bytes, key_id, .. } = event;
+        counter!("Conflicts").increment(1);
+        tracing::error!(%source, %event_id, %event_type, body_bytes, key_id, "conflict: the same event id with another body, quarantined");
+        Ok(Kept { event_id, to_ring: Vec::new(), duplicate: true })
+    }
+
+    /// Makes another body of a known event id an event of its own.
+    async fn keep_latest(&self, event: Event, body: &StoredBody, content: Option<SignedContent>) -> Result<Kept, Rejection> {
+        let (source, first, event_type) = (&event.key.source, &event.key.event_id, &event.event_type);
+        match self.ledger.accept(&event, body, content, event.received_at).await? {
+            Acceptance::New(latest) => {
+                counter!("Accepted").increment(1);
+                let event_id = latest.key.event_id;
+                tracing::info!(%source, %event_id, %first, %event_type, body_bytes = event.body_bytes, "recorded: the latest body");
+                Ok(Kept { event_id, to_ring: latest.destinations, duplicate: false })
+            }
+            // Another request with it came at this moment.
+            Acceptance::Seen { event_id, unclaimed } => {
+                counter!("Duplicates").increment(1);
+                tracing::info!(%source, %event_id, %first, %event_type, rung_again = unclaimed.len(), "duplicate");
+                Ok(Kept { event_id, to_ring: unclaimed, duplicate: true })
+            }
+            Acceptance::Taken(_) => self.quarantine(event, body, content).await,
+        }
     }
 
     /// A signature that fails may be the first of a new key: then, at most once a minute, the keyring is read again.
@@ -189,6 +225,24 @@ impl Receiver {
             tracing::error!(source = %key.source, event_id = %key.event_id, %error, "recorded, but not rung; the auditor will ring");
         }
     }
+}
+
+/// A panic is one request's: the function goes on.
+async fn guarded<T>(answering: impl Future<Output = Result<T, Rejection>>) -> Result<T, Rejection> {
+    AssertUnwindSafe(answering).catch_unwind().await.unwrap_or_else(|_| {
+        tracing::error!("panicked; answered 503");
+        Err(Rejection::unavailable("panicked"))
+    })
+}
+
+/// What became of a verified webhook.
+struct Kept {
+    /// The event that it is, or that it is kept beside.
+    event_id: EventId,
+    /// Destinations of that event whose doorbells are to be rung.
+    to_ring: Vec<DestinationName>,
+    /// Whether its sender is told that it was there before.
+    duplicate: bool,
 }
 
 /// The handshake that a request is which needs no signature, if any. What has a signature is never taken for one: it could be an event.
@@ -248,6 +302,15 @@ fn event_of(source: &Source, verified: &VerifiedWebhook<'_>, now: Timestamp) -> 
     Ok((event, identity.by_content))
 }
 
+/// What becomes of a conflict. One that is known by what was signed is the same in another spelling, which whoever has captured it
+/// can make up: it is no later body.
+fn policy(on_conflict: OnConflict, by_content: bool) -> OnConflict {
+    match on_conflict {
+        OnConflict::Latest if by_content => OnConflict::Quarantine,
+        policy => policy,
+    }
+}
+
 fn observe(event: &Event, recorded: &Recorded) {
     let EventKey { source, event_id } = &event.key;
     let fields = (&event.event_type, event.body_bytes, &event.key_id, event.destinations.len());
@@ -257,7 +320,7 @@ fn observe(event: &Event, recorded: &Recorded) {
             counter!("Accepted").increment(1);
             tracing::info!(%source, %event_id, %event_type, body_bytes, key_id, destinations, "recorded");
         }
-        Recorded::Seen { unclaimed } => {
+        Recorded::Seen { unclaimed } | Recorded::SeenBeside { unclaimed, .. } => {
             counter!("Duplicates").increment(1);
             tracing::info!(%source, %event_id, %event_type, body_bytes, key_id, rung_again = unclaimed.len(), "duplicate");
         }
@@ -265,9 +328,35 @@ fn observe(event: &Event, recorded: &Recorded) {
             counter!("Replays").increment(1);
             tracing::warn!(%source, %event_id, %first, %event_type, body_bytes, key_id, "replayed: what was signed is known under another id");
         }
-        Recorded::Conflict => {
-            counter!("Conflicts").increment(1);
-            tracing::error!(%source, %event_id, %event_type, body_bytes, key_id, "conflict: the same event id with another body, quarantined");
+        // Its source's policy tells what becomes of it.
+        Recorded::Conflict => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_spelling_of_the_same_signed_content_is_no_latest_body() {
+        use OnConflict::{Latest, Quarantine, Reject};
+        for (written, by_content, meant) in [
+            (Quarantine, false, Quarantine),
+            (Quarantine, true, Quarantine),
+            (Reject, false, Reject),
+            (Reject, true, Reject),
+            (Latest, false, Latest),
+            (Latest, true, Quarantine),
+        ] {
+            assert_eq!(policy(written, by_content), meant, "{written:?}, {by_content}");
         }
+    }
+
+    #[test]
+    fn a_panic_is_answered_503_and_the_next_request_is_another() {
+        let panicked = guarded::<()>(async { panic!("on purpose") }).now_or_never().unwrap().unwrap_err();
+        let response = panicked.into_response("request-1");
+        assert_eq!((response.status_code, response.headers.contains_key("retry-after")), (503, true));
+        assert!(guarded(async { Ok(()) }).now_or_never().unwrap().is_ok());
     }
 }

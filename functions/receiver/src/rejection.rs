@@ -8,7 +8,7 @@ use shared::{
     event::IdentityError,
     fetched::FetchError,
     ledger::LedgerError,
-    names::SourceName,
+    names::{EventId, SourceName},
     signatures::{Refusal, handshake::HandshakeRefusal},
 };
 
@@ -34,6 +34,8 @@ pub(crate) enum Rejection {
     EnrolmentClosed,
     #[error("{0}")]
     Malformed(String),
+    #[error("this event id came before with another body, and this source takes each id once: send it under an id of its own")]
+    Conflict { event_id: EventId },
     #[error("this webhook cannot be accepted at this moment; send it again")]
     Unavailable { reason: String },
 }
@@ -61,6 +63,7 @@ impl Rejection {
             Self::EnrolmentClosed => 403,
             Self::Handshake { status, .. } => *status,
             Self::MethodNotAllowed { .. } => 405,
+            Self::Conflict { .. } => 409,
             Self::TooLarge { .. } => 413,
             Self::Unavailable { .. } => 503,
         }
@@ -75,17 +78,23 @@ impl Rejection {
             Self::EnrolmentClosed => "enrolment_closed",
             Self::Handshake { .. } => "handshake_refused",
             Self::MethodNotAllowed { .. } => "method_not_allowed",
+            Self::Conflict { .. } => "conflict",
             Self::TooLarge { .. } => "too_large",
             Self::Unavailable { .. } => "unavailable",
         }
     }
 
-    /// Logs and counts it: source, reason and size alone, since nothing else about it is known to be true.
+    /// Logs and counts it: source, reason and size alone, since nothing else about it is known to be true. A conflict is genuine,
+    /// and so is its event id.
     pub(crate) fn observe(&self, source: &SourceName, body_bytes: usize) {
         let code = self.code();
         match self {
             Self::Unavailable { reason } => {
                 tracing::error!(%source, code, reason, body_bytes, "not accepted");
+            }
+            Self::Conflict { event_id } => {
+                counter!("Conflicts").increment(1);
+                tracing::error!(%source, %event_id, code, body_bytes, "conflict: the same event id with another body, refused");
             }
             Self::BadSignature(_) | Self::Stale(_) => {
                 counter!("SignatureFailures").increment(1);
@@ -177,6 +186,13 @@ mod tests {
         assert_eq!(body["error"]["code"], "unknown_source");
         assert_eq!(body["requestId"], "r-1");
         assert!(body["error"]["message"].as_str().unwrap().contains("no such source"));
+    }
+
+    #[test]
+    fn a_conflict_says_what_to_do_about_it() {
+        let (status, retry_after, body) = response(Rejection::Conflict { event_id: EventId::parse("evt_1").unwrap() });
+        assert_eq!((status, retry_after), (409, None), "to send it again changes nothing");
+        assert!(body.contains(r#""code":"conflict""#) && body.contains("send it under an id of its own"), "{body}");
     }
 
     #[test]

@@ -11,14 +11,14 @@ use shared::{
     config::{Destination, DestinationKind},
     doorbell::Doorbell,
     event::Event,
-    ledger::{Bid, Claim, Finish, Lease, LedgerError, Outcome},
+    ledger::{Bid, Claim, FailureRecord, Finish, Lease, LedgerError, Outcome},
     time::Timestamp,
 };
 
 use crate::{
     Invocation, Worker,
     batch::{Verdict, put_aside},
-    failure::Failure,
+    failure::{Failure, PERMANENT},
     handlers::{HANDLER_WRITES_MAX, Handler, OnRefused},
     http::{self, Exchange},
 };
@@ -46,17 +46,23 @@ pub(crate) async fn deliver(
     owner: &str,
     invocation: Invocation<'_>,
 ) -> Result<Verdict, LedgerError> {
-    let Some(destination) = worker.gateway.destinations.get(&doorbell.destination) else {
-        return unconfigured(worker, doorbell, (invocation.now)()).await;
-    };
-    if !has_time(destination, invocation) {
+    let configured = worker.gateway.destinations.get(&doorbell.destination);
+    if configured.is_some_and(|destination| !has_time(destination, invocation)) {
         return Ok(Verdict::Keep);
     }
     let Some((event, body)) = worker.ledger.find(&doorbell.event_key(), (invocation.now)()).await? else {
         return Ok(put_aside(worker, &doorbell.to_json(), "the event is not in the ledger").await);
     };
+    // During a deployment the receiver may know a destination before this worker does.
+    let age = (invocation.now)().since(event.received_at);
+    if configured.is_none() && age < Duration::from_secs(DEPLOYMENT_SECONDS) {
+        return Ok(Verdict::Keep);
+    }
     match claim(worker, doorbell, &event, owner, invocation).await? {
-        Claim::Acquired(lease) => attempt(worker, doorbell, destination, &event, body, lease, invocation).await,
+        Claim::Acquired(lease) => match configured {
+            Some(destination) => attempt(worker, doorbell, destination, &event, body, lease, invocation).await,
+            None => give_up(worker, doorbell, &event, lease, invocation).await,
+        },
         Claim::AlreadyDone => Ok(Verdict::Acknowledge),
         // Its owner may have crashed before the dead-letter queue had it: put it there, twice rather than never.
         Claim::AlreadyDead => Ok(put_aside(worker, &doorbell.to_json(), "the delivery is dead").await),
@@ -69,13 +75,20 @@ pub(crate) async fn deliver(
     }
 }
 
-/// During a deployment the receiver may know a destination before this worker does.
-async fn unconfigured(worker: &Worker<impl Exchange>, doorbell: &Doorbell, now: Timestamp) -> Result<Verdict, LedgerError> {
-    let received_at = worker.ledger.received_at(&doorbell.event_key(), now).await?;
-    if received_at.is_some_and(|received_at| now.since(received_at) < Duration::from_secs(DEPLOYMENT_SECONDS)) {
-        return Ok(Verdict::Keep);
-    }
-    Ok(put_aside(worker, &doorbell.to_json(), "the destination is not configured").await)
+/// The destination was taken out of the configuration: a person has to say what becomes of what was on its way there.
+async fn give_up(
+    worker: &Worker<impl Exchange>,
+    doorbell: &Doorbell,
+    event: &Event,
+    lease: Lease,
+    invocation: Invocation<'_>,
+) -> Result<Verdict, LedgerError> {
+    let (number, now) = (lease.attempt, (invocation.now)());
+    let reason = "the destination is not configured".to_owned();
+    let outcome = Outcome::Dead(FailureRecord { class: PERMANENT, reason });
+    let finish = worker.ledger.finish(lease, &outcome, now).await?;
+    observe(doorbell, event, &outcome, finish, number, now, now);
+    Ok(settled(worker, doorbell, finish, outcome).await)
 }
 
 /// Whether an attempt that begins now ends before Lambda stops us.
@@ -142,14 +155,19 @@ async fn attempt(
         }
     };
     observe(doorbell, event, &outcome, finish, number, started, now);
-    Ok(match (finish, outcome) {
+    Ok(settled(worker, doorbell, finish, outcome).await)
+}
+
+/// What becomes of the doorbell when the ledger knows how the attempt ended.
+async fn settled(worker: &Worker<impl Exchange>, doorbell: &Doorbell, finish: Finish, outcome: Outcome) -> Verdict {
+    match (finish, outcome) {
         // Somebody else has the delivery now, and maybe no doorbell of its own.
         (Finish::Lost | Finish::Refused | Finish::Contended | Finish::Invalid, _) => Verdict::Keep,
         // Paused: the auditor rings when the pause is over.
         (Finish::Finished, Outcome::Done | Outcome::Paused(_)) => Verdict::Acknowledge,
         (Finish::Finished, Outcome::Retry { at, .. } | Outcome::Throttled { at, .. }) => Verdict::KeepUntil(at),
         (Finish::Finished, Outcome::Dead(failure)) => put_aside(worker, &doorbell.to_json(), &failure.reason).await,
-    })
+    }
 }
 
 async fn try_once(

@@ -13,6 +13,9 @@ pub const THROTTLE_SECONDS_DEFAULT: u64 = 60;
 /// How many answers of "not now" weigh as much as one failed attempt.
 pub const THROTTLES_PER_ATTEMPT: u32 = 4;
 
+/// The class of what will never work, as the ledger has it.
+pub(crate) const PERMANENT: &str = "permanent";
+
 /// Why an attempt failed. Reasons never hold a body, a secret or a signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
@@ -38,7 +41,7 @@ impl Failure {
         match self {
             Self::Transient(_) => "transient",
             Self::Throttled { .. } => "throttled",
-            Self::Permanent(_) => "permanent",
+            Self::Permanent(_) => PERMANENT,
             Self::Auth(_) => "auth",
             Self::Conflict(_) => "conflict",
         }

@@ -6,9 +6,9 @@ use http::Uri;
 use toml::Spanned;
 
 use super::{
-    AnswerSpec, BACKOFF_SECONDS_DEFAULT, BACKOFF_SECONDS_MAX, BACKOFFS_MAX, BODY_BYTES_MAX, ConfigError, DEDUPE_DAYS_DEFAULT,
-    DEDUPE_DAYS_MAX, DELIVERY_SECONDS_DEFAULT, DELIVERY_SECONDS_MAX, Destination, DestinationKind, ENROLLED_SUFFIX, Gateway,
-    HttpDestination, Pattern, ROUTES_PER_SOURCE_MAX, Route, Source,
+    AnswerSpec, BACKOFF_SECONDS_DEFAULT, BACKOFF_SECONDS_MAX, BACKOFFS_MAX, BODY_BYTES_MAX, ConfigError, DEAD_LETTER_DAYS,
+    DEDUPE_DAYS_DEFAULT, DEDUPE_DAYS_MAX, DELIVERY_SECONDS_DEFAULT, DELIVERY_SECONDS_MAX, Destination, DestinationKind,
+    ENROLLED_SUFFIX, Gateway, HttpDestination, OnConflict, Pattern, ROUTES_PER_SOURCE_MAX, Route, Source,
     file::{AnswerEntry, DestinationEntry, File, Kind, RouteEntry, SourceEntry},
 };
 use crate::{
@@ -132,6 +132,7 @@ fn check_source(
     Ok(Source {
         name: source,
         replay_guard: entry.replay_guard.unwrap_or(replayable && preset.scheme.signs_content()),
+        on_conflict: check_on_conflict(entry.on_conflict, &preset.scheme)?,
         scheme: preset.scheme,
         secret: named("secret", &secret, SourceName::parse)?.into(),
         handshake_secret: match &entry.handshake_secret {
@@ -153,6 +154,17 @@ fn check_source(
         answer,
         routes: Vec::new(),
     })
+}
+
+fn check_on_conflict(given: Option<Spanned<OnConflict>>, scheme: &Scheme) -> Result<OnConflict, Fault> {
+    let Some(given) = given else { return Ok(OnConflict::default()) };
+    let unsigned_body = scheme.alternatives.iter().any(|alternative| alternative.unsigned_body);
+    if *given.get_ref() == OnConflict::Latest && unsigned_body {
+        let message = "`on_conflict` cannot be `latest` where the body is not signed: who has seen one webhook could make \
+                       events of any other body";
+        return Err(Fault::new(given.span(), message));
+    }
+    Ok(given.into_inner())
 }
 
 fn check_answer(entry: AnswerEntry) -> Result<AnswerSpec, Fault> {
@@ -276,9 +288,18 @@ fn add_route(
     let source = sources.get_mut(&source_name).ok_or_else(|| {
         Fault::new(entry.source.span(), format!("the route's source `{source_name}` is not configured under [sources]"))
     })?;
-    if !destinations.contains_key(&destination) {
+    let Some(route_to) = destinations.get(&destination) else {
         let message = format!("the route's destination `{destination}` is not configured under [destinations]");
         return Err(Fault::new(entry.destination.span(), message));
+    };
+    let needed = route_to.backoff.iter().sum::<Duration>() + Duration::from_secs(DEAD_LETTER_DAYS * DAY_SECONDS);
+    if source.dedupe < needed {
+        let days = needed.as_secs().div_ceil(DAY_SECONDS);
+        let message = format!(
+            "source `{source_name}` would forget an event while it is tried at `{destination}` or is a dead letter: its \
+             `dedupe_days` must be at least {days} for the retries and the {DEAD_LETTER_DAYS} days of a dead letter"
+        );
+        return Err(Fault::new(entry.source.span(), message));
     }
     if source.routes.len() == ROUTES_PER_SOURCE_MAX {
         let message = format!("source `{source_name}` has more than {ROUTES_PER_SOURCE_MAX} routes");

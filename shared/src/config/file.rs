@@ -6,6 +6,7 @@ use http::Method;
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
+use super::OnConflict;
 use crate::{
     event::EventSpec,
     signatures::{
@@ -41,6 +42,7 @@ pub(super) struct SourceEntry {
     pub(super) handshakes: Option<Vec<Handshake>>,
     pub(super) event: Option<EventSpec>,
     pub(super) replay_guard: Option<bool>,
+    pub(super) on_conflict: Option<Spanned<OnConflict>>,
     pub(super) keep_headers: Option<Vec<String>>,
     pub(super) body_bytes_max: Option<Spanned<usize>>,
     pub(super) dedupe_days: Option<Spanned<u64>>,

@@ -27,6 +27,8 @@ pub const DEDUPE_DAYS_MAX: u64 = 90;
 /// How long an event id is remembered unless the configuration says otherwise, in days: longer than any provider's longest
 /// redelivery (Stripe: 30).
 pub const DEDUPE_DAYS_DEFAULT: u64 = 35;
+/// How long a dead letter is kept, in days: SQS's longest retention, which `infra/template.yaml` asks for.
+pub const DEAD_LETTER_DAYS: u64 = 14;
 /// Most routes of one source: their doorbells go out in one request, and their names stand on the event.
 pub const ROUTES_PER_SOURCE_MAX: usize = crate::doorbell::RING_BATCH_MAX;
 /// Most waits between attempts.
@@ -79,6 +81,8 @@ pub struct Source {
     pub event: EventSpec,
     /// Whether a captured webhook could be sent again under another id, and is therefore known by what was signed as well.
     pub replay_guard: bool,
+    /// What becomes of another body under an event id that is known.
+    pub on_conflict: OnConflict,
     /// Headers kept on its events, beside the content type.
     pub keep_headers: Vec<String>,
     /// Largest body taken from it, in bytes.
@@ -89,6 +93,19 @@ pub struct Source {
     pub answer: AnswerSpec,
     /// Where its events go.
     pub routes: Vec<Route>,
+}
+
+/// What becomes of a webhook whose event id came before with another body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnConflict {
+    /// It is kept in quarantine beside the first, for a person to see, and answered as a duplicate.
+    #[default]
+    Quarantine,
+    /// It is refused with 409, and nothing of it is kept.
+    Reject,
+    /// It is an event of its own at once.
+    Latest,
 }
 
 /// What a sender is answered when its webhook is accepted. Some want one status or an empty body.

@@ -147,6 +147,31 @@ fn a_source_is_guarded_against_replays_where_its_event_id_is_not_signed() {
 }
 
 #[test]
+fn a_source_says_what_becomes_of_another_body_under_a_known_id() {
+    let policy = |scheme: &str, policy: &str| {
+        source(&format!("scheme = \"{scheme}\"\nsecret = \"a\"\n{policy}")).map(|source| source.on_conflict)
+    };
+    for (written, meant) in [
+        ("", OnConflict::Quarantine),
+        ("on_conflict = \"quarantine\"", OnConflict::Quarantine),
+        ("on_conflict = \"reject\"", OnConflict::Reject),
+        ("on_conflict = \"latest\"", OnConflict::Latest),
+    ] {
+        assert_eq!(policy("github", written), Ok(meant), "{written}");
+    }
+    let message = policy("github", "on_conflict = \"first\"").unwrap_err();
+    assert!(message.starts_with("gateway.toml:4:15: ") && message.contains("`quarantine`, `reject`, `latest`"), "{message}");
+}
+
+#[test]
+fn where_the_body_is_not_signed_the_latest_one_is_not_taken() {
+    let text = |policy: &str| format!("scheme = \"mailgun\"\nsecret = \"a\"\non_conflict = \"{policy}\"");
+    assert!(source(&text("reject")).is_ok());
+    let message = source(&text("latest")).unwrap_err();
+    assert!(message.starts_with("gateway.toml:4:15: `on_conflict` cannot be `latest`"), "{message}");
+}
+
+#[test]
 fn a_scheme_says_how_long_its_webhooks_could_be_replayed() {
     let seconds = |scheme: &str| source(&format!("scheme = \"{scheme}\"\nsecret = \"a\"")).unwrap().scheme.replayable_seconds();
     assert_eq!(seconds("stripe"), Some(601));
@@ -194,6 +219,19 @@ fn every_bound_holds_on_both_sides() {
         assert!(parses(from, good), "{good}");
         assert!(!parses(from, bad), "{bad}");
     }
+    // 14 days of a dead letter, and 36 hours of retries.
+    let short =
+        GOOD.replacen("destination = \"ci\"", "destination = \"ci\"\n[[routes]]\nsource = \"partner\"\ndestination = \"ci\"", 1);
+    let short = |days| {
+        short.replacen("dedupe_days = 90", &format!("dedupe_days = {days}"), 1).replacen(
+            backoff,
+            "backoff_seconds = [43200, 43200, 43200]",
+            1,
+        )
+    };
+    assert!(Gateway::parse(&short(16), "gateway.toml").is_ok());
+    let message = error(&short(15));
+    assert!(message.contains("`dedupe_days` must be at least 16 for the retries and the 14 days"), "{message}");
     let waits = |count: usize| format!("backoff_seconds = {:?}", vec![1; count]);
     assert!(parses(backoff, &waits(BACKOFFS_MAX)));
     assert!(!parses(backoff, &waits(BACKOFFS_MAX + 1)));

@@ -28,6 +28,12 @@ pub(super) fn binary(bytes: &[u8]) -> AttributeValue {
     AttributeValue::B(Blob::new(bytes))
 }
 
+/// A projection to these attributes, and the names in it: some of ours are words of DynamoDB's own.
+pub(super) fn projection(attributes: &[&str]) -> (String, HashMap<String, String>) {
+    let names: Vec<String> = attributes.iter().map(|name| format!("#{name}")).collect();
+    (names.join(", "), names.into_iter().zip(attributes.iter().map(|name| (*name).to_owned())).collect())
+}
+
 pub(super) fn read_string<'a>(item: &'a Item, name: &str) -> Option<&'a str> {
     item.get(name)?.as_s().ok().map(String::as_str)
 }

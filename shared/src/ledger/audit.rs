@@ -9,7 +9,7 @@ use aws_sdk_dynamodb::{
 
 use super::{
     Ledger, LedgerError, SHARDS, Status,
-    attributes::{Item, millis, read_millis, read_number, read_string, read_strings, string},
+    attributes::{Item, millis, projection, read_millis, read_number, read_string, read_strings, string},
     delivery_key,
 };
 use crate::{
@@ -65,15 +65,13 @@ impl Ledger {
     /// claimed a moment ago may be absent, and is at worst rung for nothing.
     pub async fn progress(&self, doorbells: &[Doorbell]) -> Result<HashMap<(EventKey, DestinationName), Progress>, LedgerError> {
         let mut found = HashMap::new();
-        for batch in doorbells.chunks(BATCH_GET_KEYS_MAX) {
-            let keys = batch.iter().map(|doorbell| {
-                let (pk, sk) = delivery_key(&doorbell.event_key(), &doorbell.destination);
-                Item::from([("pk".to_owned(), pk), ("sk".to_owned(), sk)])
-            });
-            for item in self.batch_get(keys.collect()).await? {
-                if let Some((key, destination, progress)) = read_progress(&item) {
-                    found.insert((key, destination), progress);
-                }
+        let keys = doorbells.iter().map(|doorbell| {
+            let (pk, sk) = delivery_key(&doorbell.event_key(), &doorbell.destination);
+            Item::from([("pk".to_owned(), pk), ("sk".to_owned(), sk)])
+        });
+        for item in self.batch_get(keys.collect(), &["pk", "sk", "status", "generation", "lease_until"]).await? {
+            if let Some((key, destination, progress)) = read_progress(&item) {
+                found.insert((key, destination), progress);
             }
         }
         Ok(found)
@@ -167,14 +165,24 @@ impl Ledger {
         Ok(answer.items().iter().filter_map(read_doorbell).collect())
     }
 
-    async fn batch_get(&self, keys: Vec<Item>) -> Result<Vec<Item>, LedgerError> {
+    /// These attributes of the items that are there. Eventually consistent reads.
+    pub(super) async fn batch_get(&self, keys: Vec<Item>, attributes: &[&str]) -> Result<Vec<Item>, LedgerError> {
+        let mut found = Vec::new();
+        for batch in keys.chunks(BATCH_GET_KEYS_MAX) {
+            found.extend(self.batch_get_once(batch.to_vec(), attributes).await?);
+        }
+        Ok(found)
+    }
+
+    async fn batch_get_once(&self, keys: Vec<Item>, attributes: &[&str]) -> Result<Vec<Item>, LedgerError> {
+        let (expression, names) = projection(attributes);
         let mut found = Vec::new();
         let mut keys = keys;
         for _ in 0..UNPROCESSED_TRIES_MAX {
             let request = KeysAndAttributes::builder()
                 .set_keys(Some(keys))
-                .projection_expression("pk, sk, #status, generation, lease_until")
-                .expression_attribute_names("#status", "status")
+                .projection_expression(&expression)
+                .set_expression_attribute_names(Some(names.clone()))
                 .build()
                 .map_err(|error| LedgerError::unbuildable(&error))?;
             let get = self.client.batch_get_item().request_items(&self.table, request);
@@ -217,9 +225,14 @@ fn read_doorbell(item: &Item) -> Option<Doorbell> {
     Some(Doorbell { replay, ..Doorbell::first(&key, &destination) })
 }
 
-fn read_delivery_key(item: &Item) -> Option<(EventKey, DestinationName)> {
+/// The event that an item stands under.
+pub(super) fn read_event_key(item: &Item) -> Option<EventKey> {
     let (source, event_id) = read_string(item, "pk")?.split_once('#')?;
-    let key = EventKey { source: SourceName::parse(source).ok()?, event_id: EventId::parse(event_id).ok()? };
+    Some(EventKey { source: SourceName::parse(source).ok()?, event_id: EventId::parse(event_id).ok()? })
+}
+
+pub(super) fn read_delivery_key(item: &Item) -> Option<(EventKey, DestinationName)> {
+    let key = read_event_key(item)?;
     Some((key, DestinationName::parse(read_string(item, "sk")?.strip_prefix("delivery#")?).ok()?))
 }
 

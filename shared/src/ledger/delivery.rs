@@ -5,6 +5,7 @@
 //! after its dedupe horizon, what an earlier event of that id left behind stands in nobody's way.
 
 use aws_sdk_dynamodb::{
+    error::ProvideErrorMetadata,
     operation::{put_item::PutItemError, transact_write_items::TransactWriteItemsError, update_item::UpdateItemError},
     types::{AttributeValue, CancellationReason, ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update},
 };
@@ -231,6 +232,8 @@ impl Ledger {
                     _ => Ok(Finish::Contended),
                 }
             }
+            // So says AWS of a write that it cannot read at all, and none of ours is such a one.
+            Err(error) if error.code() == Some("ValidationException") => Ok(Finish::Invalid),
             Err(error) => Err(LedgerError::of(&error)),
         }
     }

@@ -35,7 +35,14 @@ pub enum Recorded {
         /// Its destinations that no worker has ever claimed: their doorbells may never have been rung.
         unclaimed: Vec<DestinationName>,
     },
-    /// Written before with another body. This one is kept beside it, quarantined.
+    /// Written before, as another body of its event id, and made an event of its own since: [`Ledger::accept`].
+    SeenBeside {
+        /// The id of that event.
+        event_id: EventId,
+        /// As in [`Recorded::Seen`].
+        unclaimed: Vec<DestinationName>,
+    },
+    /// Its id was written before with another body. Nothing of this one is kept yet: what becomes of it is its source's policy.
     Conflict,
     /// What was signed is known already under another id, which the signature does not cover: the webhook was captured and
     /// sent again, or its sender sent the same twice under two ids. This one is kept beside the first, quarantined.
@@ -87,6 +94,19 @@ impl Ledger {
         body: &StoredBody,
         content: Option<SignedContent>,
     ) -> Result<Recorded, LedgerError> {
+        match self.put_event(event, body, content).await? {
+            None => Ok(Recorded::New),
+            Some(first) => self.compare(event, &first).await,
+        }
+    }
+
+    /// Writes an event, unless there is one of that key which has not expired; then that one's item.
+    pub(super) async fn put_event(
+        &self,
+        event: &Event,
+        body: &StoredBody,
+        content: Option<SignedContent>,
+    ) -> Result<Option<Item>, LedgerError> {
         let mut item = event_item(event, body, "event");
         if let Some(content) = content.filter(|content| content.sha256 != event.sha256) {
             item.insert("content_sha256".to_owned(), binary(content.sha256.as_bytes()));
@@ -97,41 +117,54 @@ impl Ledger {
             .expression_attribute_values(":now", seconds(event.received_at))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         match put.send().await.map_err(|error| error.into_service_error()) {
-            Ok(_) => Ok(Recorded::New),
-            Err(PutItemError::ConditionalCheckFailedException(refused)) => {
-                self.compare(event, body, &refused.item.unwrap_or_default()).await
-            }
+            Ok(_) => Ok(None),
+            Err(PutItemError::ConditionalCheckFailedException(refused)) => Ok(Some(refused.item.unwrap_or_default())),
             Err(error) => Err(LedgerError::of(&error)),
         }
     }
 
     /// Claims what was signed for this event's id. `Some` if there is nothing left to record.
-    ///
-    /// It comes before the event, so that of two requests at once only one is new. If the function dies between the two puts,
-    /// the sender's next try has the same id and goes on; one with another id takes over as soon as the first can no longer be
-    /// on its way. Each take-over is of one claim and so happens once.
     async fn first_of_content(
         &self,
         event: &Event,
         body: &StoredBody,
         content: SignedContent,
     ) -> Result<Option<Recorded>, LedgerError> {
+        let Some((first, item)) = self.owner_of_content(event, content).await? else { return Ok(None) };
+        if first == event.key {
+            return self.compare(event, &item).await.map(Some);
+        }
+        // Before it is taken for a replay: it may have been one, or a conflict, that has been accepted since.
+        if let Some(seen) = self.seen_beside(event).await? {
+            return Ok(Some(seen));
+        }
+        let (recorded, _) = read_event(&first, &item)?;
+        self.quarantine_replay(event, body, &first).await?;
+        let unclaimed = self.unclaimed(&recorded).await?;
+        Ok(Some(Recorded::Replayed { first: first.event_id, unclaimed }))
+    }
+
+    /// The event that has this content already, or the one that has this event's id; `None` once the content is claimed for
+    /// this event's id.
+    ///
+    /// It comes before the event, so that of two requests at once only one is new. If the function dies between the two puts,
+    /// the sender's next try has the same id and goes on; one with another id takes over as soon as the first can no longer be
+    /// on its way. Each take-over is of one claim and so happens once.
+    pub(super) async fn owner_of_content(
+        &self,
+        event: &Event,
+        content: SignedContent,
+    ) -> Result<Option<(EventKey, Item)>, LedgerError> {
         let Some(claim) = self.claim_content(event, content, None).await? else { return Ok(None) };
         let first = EventKey { source: event.key.source.clone(), event_id: claim.event_id.clone() };
         let held_until = claim.claimed_at.plus(Duration::from_secs(CONTENT_CLAIM_SECONDS));
         match self.find_item(&first, event.received_at).await? {
-            Some(item) if first == event.key => return self.compare(event, body, &item).await.map(Some),
-            Some(item) if content_digest(&item) == Some(content.sha256) => {
-                let (recorded, _) = read_event(&first, &item)?;
-                self.keep_replay(event, body, &first).await?;
-                let unclaimed = self.unclaimed(&recorded).await?;
-                return Ok(Some(Recorded::Replayed { first: first.event_id, unclaimed }));
-            }
+            Some(item) if first == event.key || content_digest(&item) == Some(content.sha256) => return Ok(Some((first, item))),
             None if first != event.key && event.received_at < held_until => {
                 return Err(LedgerError::Unavailable("what was signed is being recorded under another id".to_owned()));
             }
-            // It is ours, and is tried again; or it was never recorded; or the first id has another content, and this one went
-            // into quarantine.
+            // It is ours, and is tried again; or it was never recorded; or the first id has another content, and this one is a
+            // conflict with it.
             _ => {}
         }
         match self.claim_content(event, content, Some(&claim)).await? {
@@ -140,14 +173,6 @@ impl Ledger {
             // Another request took it over at this moment: when the sender sends again, that one is recorded.
             Some(_) => Err(LedgerError::Unavailable("what was signed is being recorded under another id".to_owned())),
         }
-    }
-
-    /// Keeps a replay beside the first, quarantined: it may be its sender's after all. The same one again overwrites itself.
-    async fn keep_replay(&self, event: &Event, body: &StoredBody, first: &EventKey) -> Result<(), LedgerError> {
-        let mut item = event_item(event, body, &format!("replay#{}", event.key.event_id));
-        item.insert("pk".to_owned(), string(first.to_string()));
-        let put = self.client.put_item().table_name(&self.table).set_item(Some(item));
-        put.send().await.map(drop).map_err(|error| LedgerError::of(&error))
     }
 
     /// Writes whose content it is, unless there is another claim than `instead_of`; then that one.
@@ -213,20 +238,28 @@ impl Ledger {
         Ok(item.and_then(|item| read_millis(&item, "received_at")))
     }
 
-    async fn compare(&self, event: &Event, body: &StoredBody, first: &Item) -> Result<Recorded, LedgerError> {
+    async fn compare(&self, event: &Event, first: &Item) -> Result<Recorded, LedgerError> {
         let (recorded, _) = read_event(&event.key, first)?;
         if recorded.sha256 == event.sha256 {
             return Ok(Recorded::Seen { unclaimed: self.unclaimed(&recorded).await? });
         }
-        // The same second body again is one conflict, so this put may overwrite itself.
-        let item = event_item(event, body, &format!("conflict#{}", event.sha256.to_hex()));
-        let put = self.client.put_item().table_name(&self.table).set_item(Some(item));
-        put.send().await.map_err(|error| LedgerError::of(&error))?;
-        Ok(Recorded::Conflict)
+        Ok(self.seen_beside(event).await?.unwrap_or(Recorded::Conflict))
+    }
+
+    /// Whether this body has been made an event of its own, beside the one that has its id or its content.
+    async fn seen_beside(&self, event: &Event) -> Result<Option<Recorded>, LedgerError> {
+        let key = event.key.beside(&event.sha256);
+        let Some(item) = self.find_item(&key, event.received_at).await? else { return Ok(None) };
+        let (recorded, _) = read_event(&key, &item)?;
+        if recorded.sha256 != event.sha256 {
+            return Ok(None);
+        }
+        let unclaimed = self.unclaimed(&recorded).await?;
+        Ok(Some(Recorded::SeenBeside { event_id: key.event_id, unclaimed }))
     }
 
     /// Destinations of `event` without a delivery of this very event: an expired one of the same id does not count.
-    async fn unclaimed(&self, event: &Event) -> Result<Vec<DestinationName>, LedgerError> {
+    pub(super) async fn unclaimed(&self, event: &Event) -> Result<Vec<DestinationName>, LedgerError> {
         let query = self.client.query().table_name(&self.table).consistent_read(true);
         let query = query
             .key_condition_expression("pk = :pk AND begins_with(sk, :delivery)")
@@ -254,7 +287,7 @@ fn content_digest(event: &Item) -> Option<BodyDigest> {
     ["content_sha256", "sha256"].iter().find_map(|name| read_binary(event, name)).and_then(BodyDigest::from_bytes)
 }
 
-fn event_item(event: &Event, body: &StoredBody, sort_key: &str) -> Item {
+pub(super) fn event_item(event: &Event, body: &StoredBody, sort_key: &str) -> Item {
     let mut item = Item::from([
         ("pk".to_owned(), string(event.key.to_string())),
         ("sk".to_owned(), string(sort_key)),
@@ -277,7 +310,7 @@ fn event_item(event: &Event, body: &StoredBody, sort_key: &str) -> Item {
     if let Some(occurred_at) = event.occurred_at {
         item.insert("occurred_at".to_owned(), millis(occurred_at));
     }
-    // Conflicts are no events: the index, and so the audit, does not have them.
+    // What is in quarantine is no event: the index, and so the audit, does not have them.
     if sort_key == "event" {
         let EventKey { source, event_id } = &event.key;
         item.insert("by_time_pk".to_owned(), string(format!("{source}#{}", shard(event_id))));
@@ -286,16 +319,21 @@ fn event_item(event: &Event, body: &StoredBody, sort_key: &str) -> Item {
     item
 }
 
-fn read_event(key: &EventKey, item: &Item) -> Result<(Event, StoredBody), LedgerError> {
-    let corrupt = |reason| LedgerError::Corrupt { key: key.to_string(), reason };
+pub(super) fn read_event(key: &EventKey, item: &Item) -> Result<(Event, StoredBody), LedgerError> {
     let body = match (read_binary(item, "body"), read_string(item, "body_object")) {
         (Some(compressed), _) => StoredBody::InItem(compressed.to_vec()),
         (None, Some(object)) => StoredBody::InBucket(object.to_owned()),
-        (None, None) => return Err(corrupt("no body")),
+        (None, None) => return Err(LedgerError::Corrupt { key: key.to_string(), reason: "no body" }),
     };
+    Ok((read_bodiless(key, item)?, body))
+}
+
+/// An event whose item may have been read without its body.
+pub(super) fn read_bodiless(key: &EventKey, item: &Item) -> Result<Event, LedgerError> {
+    let corrupt = |reason| LedgerError::Corrupt { key: key.to_string(), reason };
     let destinations = read_strings(item, "destinations").ok_or(corrupt("no destinations"))?;
     let headers = item.get("headers").and_then(|value| value.as_m().ok()).ok_or(corrupt("no headers"))?;
-    let event = Event {
+    Ok(Event {
         key: key.clone(),
         event_type: read_string(item, "type").and_then(|text| EventType::parse(text).ok()).ok_or(corrupt("no type"))?,
         received_at: read_millis(item, "received_at").ok_or(corrupt("no received_at"))?,
@@ -310,8 +348,7 @@ fn read_event(key: &EventKey, item: &Item) -> Result<(Event, StoredBody), Ledger
             .collect::<Result<_, _>>()
             .map_err(|_| corrupt("a destination is no name"))?,
         expires_at: read_number(item, "expires_at").map(Timestamp::from_seconds).ok_or(corrupt("no expires_at"))?,
-    };
-    Ok((event, body))
+    })
 }
 
 #[cfg(test)]

@@ -13,6 +13,8 @@
 //! | destination state | `destination#{name}` | `state` |
 //! | watermark | `audit` | `watermark` |
 //!
+//! What becomes an event of a conflict or a replay does so through [`Ledger::accept`] alone.
+//!
 //! TTL removes expired items late, sometimes by days. So recording compares the expiry itself, and a claim compares which event
 //! the delivery is of.
 
@@ -21,12 +23,14 @@ pub mod audit;
 mod delivery;
 mod destination;
 mod event;
+mod quarantine;
 
 use aws_config::SdkConfig;
 use aws_sdk_dynamodb::{Client, types::AttributeValue};
 
 pub use delivery::{Bid, Claim, Delivery, FailureRecord, Finish, Lease, Outcome, Status};
 pub use event::{CONTENT_CLAIM_SECONDS, Recorded, SignedContent};
+pub use quarantine::{Acceptance, DeliveryReport, Kind, Pair, Quarantined};
 
 use crate::{aws, event::EventKey, names::DestinationName};
 

@@ -25,6 +25,7 @@
 
 mod budget;
 mod dynamodb;
+mod functions;
 mod http;
 mod s3;
 mod secrets;
@@ -53,6 +54,7 @@ use shared::{
 use tokio::sync::Notify;
 
 pub use dynamodb::{IndexSettings, Item, Keys, Number, TableSettings, Value};
+pub use functions::{SECRETS_PREFIX, batch, parts};
 pub use sqs::{Message, QueueCounts, QueueSettings};
 
 use self::{

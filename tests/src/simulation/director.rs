@@ -29,6 +29,47 @@ pub const FATES: [Fate; 12] = [
     Fate::Kill { after_effect: true },
 ];
 
+/// What a call does, as far as it matters to how it can go wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It changes nothing.
+    Read,
+    /// As [`Kind::Read`], of several items at once.
+    BatchRead,
+    /// It changes something.
+    Write,
+    /// As [`Kind::Write`], several things at once, each by itself.
+    BatchWrite,
+    /// As [`Kind::Write`], several things at once, all or nothing.
+    Transaction,
+}
+
+impl Kind {
+    fn of(operation: &str) -> Self {
+        match operation {
+            "GetItem" | "Query" | "GetSecretValue" | "GetObject" => Self::Read,
+            "BatchGetItem" => Self::BatchRead,
+            "SendMessageBatch" | "DeleteMessageBatch" | "ChangeMessageVisibilityBatch" => Self::BatchWrite,
+            "TransactWriteItems" => Self::Transaction,
+            _ => Self::Write,
+        }
+    }
+
+    /// Whether this fate is one of its own: what has no effect is the same before and after it, a batch alone can fail in part, and
+    /// only a transaction is in another one's way.
+    pub fn can(self, fate: Fate) -> bool {
+        match fate {
+            Fate::Succeed | Fate::SucceedUnowned => false,
+            Fate::FailBefore(Failure::Contended) => self == Self::Transaction,
+            Fate::FailBefore(_) | Fate::Hang { after_effect: false } | Fate::Kill { after_effect: false } => true,
+            Fate::FailAfter(_) | Fate::Hang { after_effect: true } | Fate::Kill { after_effect: true } => {
+                !matches!(self, Self::Read | Self::BatchRead)
+            }
+            Fate::Partly { .. } => matches!(self, Self::BatchRead | Self::BatchWrite),
+        }
+    }
+}
+
 /// Who reads the ledger when a history is over.
 pub const VERDICT: &str = "verdict";
 
@@ -45,6 +86,14 @@ pub struct Faults {
     pub random_for: Duration,
     /// Services that are down for a while.
     pub outages: Vec<Outage>,
+}
+
+impl Faults {
+    /// When nothing goes wrong any more but what is named by number, after the beginning.
+    pub fn over_after(&self) -> Duration {
+        let outages = self.outages.iter().map(|outage| outage.from + outage.lasts);
+        outages.chain([self.random_for]).max().unwrap_or_default()
+    }
 }
 
 /// A service that is down.
@@ -75,6 +124,7 @@ struct State {
     calls: u64,
     faulted: u64,
     trace: Option<Vec<String>>,
+    kinds: Vec<Kind>,
     /// Whether the last message that each function sent was taken, as far as it was told.
     sent: BTreeMap<String, bool>,
 }
@@ -89,7 +139,8 @@ impl Director {
     /// A director that follows `faults`, with its dice of `seed`.
     pub fn new(faults: Faults, seed: u64, traced: bool) -> Self {
         let trace = traced.then(Vec::new);
-        let state = State { faults, rng: Rng::with_seed(seed), calls: 0, faulted: 0, trace, sent: BTreeMap::new() };
+        let rng = Rng::with_seed(seed);
+        let state = State { faults, rng, calls: 0, faulted: 0, trace, kinds: Vec::new(), sent: BTreeMap::new() };
         Self(Arc::new(Mutex::new(state)))
     }
 
@@ -103,6 +154,7 @@ impl Director {
         let mut state = self.lock();
         let number = state.calls;
         state.calls += 1;
+        state.kinds.push(Kind::of(operation));
         let age = now.since(clock::BEGINNING);
         let one_in = state.faults.one_in;
         let hit = state.faults.only.is_none_or(|only| function.starts_with(only));
@@ -161,6 +213,11 @@ impl Director {
     pub fn counts(&self) -> (u64, u64) {
         let state = self.lock();
         (state.calls, state.faulted)
+    }
+
+    /// What each call did.
+    pub fn kinds(&self) -> Vec<Kind> {
+        self.lock().kinds.clone()
     }
 
     /// The trace so far.

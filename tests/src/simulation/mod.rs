@@ -20,7 +20,8 @@ pub mod wrong;
 
 use tokio::{runtime::Builder, task::LocalSet};
 
-pub use plan::Plan;
+pub use director::Kind;
+pub use plan::{Plan, Small};
 pub use wrong::Wrong;
 
 /// What a history came to.
@@ -30,6 +31,10 @@ pub struct History {
     pub violations: Vec<String>,
     /// Calls that functions made, to AWS and to destinations.
     pub calls: u64,
+    /// What each of them did.
+    pub kinds: Vec<Kind>,
+    /// Deliveries that an HTTP destination was sent more than once.
+    pub repeats: u64,
     /// How many of them went wrong.
     pub faults: u64,
     /// What happened, line by line, if it was asked for.
@@ -42,5 +47,6 @@ pub fn play(plan: &Plan, traced: bool) -> History {
     let outcome = LocalSet::new().block_on(&runtime, world::run(plan.clone(), traced));
     let violations = verdict::judge(plan, &outcome);
     let (calls, faults) = outcome.counts;
-    History { violations, calls, faults, trace: outcome.trace }
+    let repeats = outcome.journal.all().values().filter(|seen| seen.sent > 1).count() as u64;
+    History { violations, calls, kinds: outcome.kinds, repeats, faults, trace: outcome.trace }
 }

@@ -1,7 +1,8 @@
 //! What happens in a history: who sends what and when, and what goes wrong.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
+use auditor::{AUDIT_DELAY_SECONDS, OVERLAP_SECONDS};
 use fastrand::Rng;
 
 use super::{
@@ -25,6 +26,8 @@ pub struct Plan {
     pub clocks_differ: bool,
     /// Whether destinations take seconds, so that two workers meet at one.
     pub slow_destinations: bool,
+    /// How far indexes lag behind their tables.
+    pub index_lag: Duration,
     /// Whether anybody audits at all.
     pub audited: bool,
     /// When audits run besides those that are needed at the end, after the beginning.
@@ -99,6 +102,58 @@ impl Persistence {
 /// Where a history's webhooks come from; the second's scheme does not sign the event's id, the third goes to a handler as well.
 pub const SOURCES: [&str; 3] = ["partner", "github", "shopify"];
 
+/// How far indexes lag at the most, in seconds: longer than the audit stays behind, shorter than it and its overlap together.
+const INDEX_LAG_SECONDS_MAX: u64 = AUDIT_DELAY_SECONDS + OVERLAP_SECONDS / 2;
+/// A system small enough for every fault: one event of a source, and what comes after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Small {
+    /// One of [`SOURCES`].
+    pub source: &'static str,
+    /// The second webhook.
+    pub second: Second,
+}
+
+/// What comes after the first webhook of a small system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Second {
+    /// The same, a minute later.
+    Duplicate,
+    /// The same, at the same instant.
+    AtOnce,
+    /// Another text under the same id, a minute later.
+    Conflict,
+}
+
+impl Second {
+    const ALL: [Self; 3] = [Self::Duplicate, Self::AtOnce, Self::Conflict];
+
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Duplicate => "duplicate",
+            Self::AtOnce => "at-once",
+            Self::Conflict => "conflict",
+        }
+    }
+}
+
+impl Small {
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Second::ALL.into_iter().flat_map(|second| SOURCES.into_iter().map(move |source| Self { source, second }))
+    }
+
+    /// The one that is written so.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::all().find(|system| system.to_string() == name)
+    }
+}
+
+impl fmt::Display for Small {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}-{}", self.source, self.second.word())
+    }
+}
+
 /// For how long things go wrong at random.
 const TROUBLE: Duration = Duration::from_secs(10 * 60);
 
@@ -118,17 +173,23 @@ impl Webhook {
 }
 
 impl Plan {
-    /// The smallest history that has everything: one event and one duplicate of it, one minute later.
-    pub fn small(source: &'static str) -> Self {
-        let first = Webhook::simple(source, "event-1");
-        let again = Webhook { at: Duration::from_secs(60), ..first.clone() };
+    /// The smallest history that has everything: one event and what comes after it.
+    pub fn small(system: Small) -> Self {
+        let first = Webhook::simple(system.source, "event-1");
+        let minute = Duration::from_secs(60);
+        let second = match system.second {
+            Second::Duplicate => Webhook { at: minute, ..first.clone() },
+            Second::AtOnce => first.clone(),
+            Second::Conflict => Webhook { at: minute, text: "another text".to_owned(), ..first.clone() },
+        };
         Self {
             seed: 0,
-            webhooks: vec![first, again],
+            webhooks: vec![first, second],
             faults: Faults::default(),
             sqs_repeats: false,
             clocks_differ: false,
             slow_destinations: false,
+            index_lag: Duration::ZERO,
             audited: true,
             audits: Vec::new(),
             wrong: None,
@@ -139,7 +200,7 @@ impl Plan {
     pub fn random(seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
         let mut webhooks = Vec::new();
-        for number in 0..rng.usize(1..=4) {
+        for number in 0..[1, 1, 1, 2, 2, 3, 4][rng.usize(..7)] {
             webhooks.extend(drawn(&mut rng, number));
         }
         let one_in = [0, 6, 12, 25, 60][rng.usize(..5)];
@@ -152,7 +213,7 @@ impl Plan {
                 lasts: Duration::from_secs([5, 60, 600, 2 * 3600][rng.usize(..4)]),
             });
         }
-        let audits = (0..rng.usize(..3)).map(|_| Duration::from_secs(rng.u64(60..600))).collect();
+        let audits = (0..[0, 0, 0, 1, 2][rng.usize(..5)]).map(|_| Duration::from_secs(rng.u64(60..600))).collect();
         Self {
             seed,
             webhooks,
@@ -160,6 +221,7 @@ impl Plan {
             sqs_repeats: rng.u8(..3) == 0,
             clocks_differ: rng.u8(..4) == 0,
             slow_destinations: rng.u8(..4) == 0,
+            index_lag: Duration::from_secs([0, 0, 1, 30, INDEX_LAG_SECONDS_MAX][rng.usize(..5)]),
             audited: true,
             audits,
             wrong: None,
@@ -174,7 +236,11 @@ impl Plan {
         let hours = |count: u64| Duration::from_secs(count * 60 * 60);
         let webhook = |source| Webhook { copies: 2, ..Webhook::simple(source, "event-1") };
         let outage = |service, lasts| Outage { service, from: Duration::ZERO, lasts };
-        let mut plan = Self { seed, webhooks: vec![webhook("partner")], ..Self::small("partner") };
+        let mut plan = Self {
+            seed,
+            webhooks: vec![webhook("partner")],
+            ..Self::small(Small { source: "partner", second: Second::Duplicate })
+        };
         plan.faults.random_for = TROUBLE;
         plan.faults.one_in = 5;
         match wrong {

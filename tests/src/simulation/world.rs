@@ -7,22 +7,18 @@ use std::{
     time::Duration,
 };
 
-use auditor::{AUDIT_DELAY_SECONDS, Account, Auditor, OVERLAP_SECONDS, SECOND_LOOK_SECONDS};
-use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
+use auditor::{AUDIT_DELAY_SECONDS, Account, OVERLAP_SECONDS, SECOND_LOOK_SECONDS};
 use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem, Update};
 use receiver::Receiver;
-use redrive::{DeadLetters, Redrive};
 use serde_json::{json, value::RawValue};
 use shared::{
-    bodies::Bodies,
     config::Gateway,
-    doorbell::{Bell, Doorbell},
+    doorbell::Doorbell,
     event::Event,
-    fetched::FetchedKeys,
     ledger::Ledger,
-    secrets::{Keyring, Keyrings},
+    secrets::Keyring,
     signatures::UnverifiedWebhook,
-    time::Timestamp,
+    time::{DAY_SECONDS, Timestamp},
 };
 use tokio::time::{sleep, timeout};
 use worker::{Failure, Handler, Handlers, Invocation, OnRefused, Worker};
@@ -30,7 +26,7 @@ use worker::{Failure, Handler, Handlers, Invocation, OnRefused, Worker};
 use super::{
     clock::{self, BEGINNING},
     destination::{Journal, SimulatedExchange},
-    director::{Director, VERDICT},
+    director::{Director, Kind, VERDICT},
     plan::{Plan, Webhook},
     wrong::Wrong,
 };
@@ -51,13 +47,13 @@ const BATCH_MAX: u64 = 10;
 const AUDITS_MAX: usize = 40;
 /// Redrives that may be needed until nothing is dead.
 const REDRIVES_MAX: usize = 20;
+/// How many of them come whether or not anything is still down.
+const REDRIVES_EARLY: usize = 2;
 
 /// As Standard Webhooks wants it, in base64; the other schemes take any text.
 const SECRET: &str = "bWFkZS11cC1zZWNyZXQtb2YtdGhlLXNpbXVsYXRpb24=";
 pub(super) const LEDGER: &str = model::LEDGER_TABLE;
 pub(super) const CUSTOMERS: &str = model::CUSTOMERS_TABLE;
-pub(super) const BUCKET: &str = model::BODIES_BUCKET;
-const PREFIX: &str = "simulation/";
 pub(super) const DOORBELLS: &str = model::DOORBELL_QUEUE;
 pub(super) const DEAD_LETTERS: &str = model::DEAD_LETTER_QUEUE;
 
@@ -65,15 +61,13 @@ const GATEWAY: &str = r#"
 [sources.partner]
 scheme = "standard-webhooks"
 secret = "shared"
-dedupe_days = 1
 [sources.github]
 scheme = "github"
 secret = "shared"
-dedupe_days = 1
 [sources.shopify]
 scheme = "shopify"
 secret = "shared"
-dedupe_days = 1
+on_conflict = "latest"
 
 [destinations.one]
 type = "http"
@@ -105,7 +99,14 @@ destination = "customers"
 "#;
 
 thread_local! {
-    static PARSED: Gateway = Gateway::parse(GATEWAY, "the simulation's gateway.toml").expect("it is checked by every history");
+    static PARSED: Gateway = gateway();
+}
+
+/// The configuration, with a dedupe horizon that histories pass: no file may set one as short, since a dead letter outlives it.
+fn gateway() -> Gateway {
+    let mut gateway = Gateway::parse(GATEWAY, "the simulation's gateway.toml").expect("it is checked by every history");
+    gateway.sources.values_mut().for_each(|source| source.dedupe = Duration::from_secs(DAY_SECONDS));
+    gateway
 }
 
 /// The body of a webhook; it does not have the id, so that what is captured can be sent again under another.
@@ -169,6 +170,8 @@ pub struct Outcome {
     pub violations: Vec<String>,
     /// Calls and faults.
     pub counts: (u64, u64),
+    /// What each call did.
+    pub kinds: Vec<Kind>,
     /// The trace, if it was asked for.
     pub trace: Vec<String>,
 }
@@ -188,6 +191,7 @@ impl Drop for Counted {
 /// The running history.
 pub(super) struct World {
     plan: Plan,
+    gateway: Gateway,
     aws: Aws,
     director: Director,
     journal: Journal,
@@ -209,12 +213,16 @@ pub(super) async fn run(plan: Plan, traced: bool) -> Outcome {
     fastrand::seed(plan.seed);
     let director = Director::new(plan.faults.clone(), plan.seed, traced);
     let aws = Aws::new(Settings::posthouse(), clock::now);
-    aws.put_secret(&format!("{PREFIX}shared"), SECRET);
+    aws.put_signing_secret("shared", SECRET);
+    aws.lag(Duration::ZERO, plan.index_lag);
     let dice = director.clone();
     let pace = director.clone();
     aws.latency(move |_| Latency { before: pace.moment(), after: pace.moment() });
     aws.on_receive(move |messages| dice.dice(messages as u64) as usize);
     let wrong = plan.wrong;
+    let mut gateway = PARSED.with(Clone::clone);
+    // What nothing comes from would only be audited.
+    gateway.sources.retain(|name, _| plan.webhooks.iter().any(|webhook| webhook.source == name.as_str()));
     let deciding = director.clone();
     aws.on_call(move |call| match deciding.decide(&call.function, service_name(call.service), &call.operation) {
         Fate::Succeed if wrong == Some(Wrong::FinishUnconditional) => Fate::SucceedUnowned,
@@ -222,6 +230,7 @@ pub(super) async fn run(plan: Plan, traced: bool) -> Outcome {
     });
     let world = Rc::new(World {
         plan,
+        gateway,
         aws,
         director,
         journal: Journal::default(),
@@ -243,6 +252,7 @@ pub(super) async fn run(plan: Plan, traced: bool) -> Outcome {
         account,
         violations: world.violations.borrow().clone(),
         counts: world.director.counts(),
+        kinds: world.director.kinds(),
         trace: world.director.trace(),
     }
 }
@@ -368,11 +378,9 @@ impl World {
         let mut signed = UnverifiedWebhook::new(http::Method::POST, &url, &headers, body.clone().into_bytes());
         let secret = if webhook.genuine { SECRET } else { "bWFkZS11cC1zZWNyZXQtb2YtYS1mb3JnZXI=" };
         let keyring = Keyring::parse(secret).expect("a text is a keyring");
-        PARSED.with(|gateway| {
-            let source =
-                gateway.sources.values().find(|source| source.name.as_str() == webhook.source).expect("a source of the plan");
-            source.scheme.sign(&mut signed, &keyring, now).expect("these schemes are symmetric");
-        });
+        let source = self.gateway.sources.values().find(|source| source.name.as_str() == webhook.source);
+        let scheme = &source.expect("a source of the plan").scheme;
+        scheme.sign(&mut signed, &keyring, now).expect("these schemes are symmetric");
         let headers: BTreeMap<&str, &str> =
             signed.headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap_or_default())).collect();
         let event = json!({
@@ -386,15 +394,7 @@ impl World {
 
     fn new_receiver(&self) -> (String, Receiver) {
         let instance = self.instance("receiver");
-        let config = self.aws.config(&instance);
-        let receiver = Receiver {
-            gateway: PARSED.with(Clone::clone),
-            keyrings: Keyrings::new(&config, PREFIX.to_owned()),
-            fetched_keys: FetchedKeys::new(&config),
-            bodies: Bodies::new(&config, BUCKET.to_owned()),
-            ledger: Ledger::new(&config, LEDGER.to_owned()),
-            bell: Bell::new(&config, self.aws.queue_url(DOORBELLS)),
-        };
+        let receiver = self.aws.receiver(&instance, self.gateway.clone());
         (instance, receiver)
     }
 
@@ -443,17 +443,7 @@ impl World {
             !(self.plan.wrong == Some(Wrong::RedriveDropped) && replay > 0)
         });
         dropped.iter().for_each(|message| self.acknowledge(message));
-        let mut batch = SqsEvent::default();
-        batch.records = kept
-            .iter()
-            .map(|message| {
-                let mut record = SqsMessage::default();
-                record.message_id = Some(message.id.clone());
-                record.receipt_handle = message.receipt_handle.clone();
-                record.body = Some(message.body.clone());
-                record
-            })
-            .collect();
+        let batch = model::batch(kept.iter().map(model::parts));
         if batch.records.is_empty() {
             return;
         }
@@ -492,7 +482,6 @@ impl World {
 
     fn new_worker(&self) -> (String, Worker<SimulatedExchange>) {
         let instance = self.instance("worker");
-        let config = self.aws.config(&instance);
         let exchange = SimulatedExchange {
             function: instance.clone(),
             aws: self.aws.clone(),
@@ -500,16 +489,8 @@ impl World {
             journal: self.journal.clone(),
             slow: self.plan.slow_destinations,
         };
-        let worker = Worker {
-            gateway: PARSED.with(Clone::clone),
-            ledger: Ledger::new(&config, LEDGER.to_owned()),
-            bodies: Bodies::new(&config, BUCKET.to_owned()),
-            keyrings: Keyrings::new(&config, PREFIX.to_owned()),
-            doorbells: Bell::new(&config, self.aws.queue_url(DOORBELLS)),
-            dead_letters: Bell::new(&config, self.aws.queue_url(DEAD_LETTERS)),
-            exchange,
-            handlers: Handlers::new(vec![Box::new(Tally)]),
-        };
+        let handlers = Handlers::new(vec![Box::new(Tally)]);
+        let worker = self.aws.worker(&instance, self.gateway.clone(), exchange, handlers);
         (instance, worker)
     }
 
@@ -537,12 +518,7 @@ impl World {
         }
         self.skip_idle_windows();
         let instance = self.instance("auditor");
-        let config = self.aws.config(&instance);
-        let auditor = Auditor {
-            gateway: PARSED.with(Clone::clone),
-            ledger: Ledger::new(&config, LEDGER.to_owned()),
-            bell: Bell::new(&config, self.aws.queue_url(DOORBELLS)),
-        };
+        let auditor = self.aws.auditor(&instance, self.gateway.clone());
         let deadline = clock::now().plus(AUDITOR_TIMEOUT);
         if self.plan.wrong == Some(Wrong::WatermarkFirst) {
             self.set_watermark(clock::now().minus(Duration::from_secs(AUDIT_DELAY_SECONDS)), true);
@@ -603,9 +579,13 @@ impl World {
             }
         }
         self.check_dead_letters();
-        for _ in 0..REDRIVES_MAX {
+        for number in 0..REDRIVES_MAX {
             if self.aws.messages(DEAD_LETTERS).is_empty() {
                 break;
+            }
+            // Then the operator waits until what is down is up again.
+            if number == REDRIVES_EARLY {
+                sleep(self.plan.faults.over_after().saturating_sub(clock::now().since(BEGINNING))).await;
             }
             self.redrive().await;
             self.quiet().await;
@@ -623,12 +603,7 @@ impl World {
 
     async fn redrive(&self) {
         let instance = self.instance("redrive");
-        let config = self.aws.config(&instance);
-        let function = Redrive {
-            ledger: Ledger::new(&config, LEDGER.to_owned()),
-            doorbells: Bell::new(&config, self.aws.queue_url(DOORBELLS)),
-            dead_letters: DeadLetters::new(&config, self.aws.queue_url(DEAD_LETTERS)),
-        };
+        let function = self.aws.redrive(&instance);
         let plan = redrive::Plan::read(json!({"all": true})).expect("a plan");
         let deadline = clock::now().plus(REDRIVE_TIMEOUT);
         let report = self.invoke(&instance, REDRIVE_TIMEOUT, function.run(&plan, deadline, clock::now)).await;

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "a journey that cannot go on has failed")]
 
 mod accept;
+mod conflicts;
 mod deliver;
 mod handshakes;
 mod ledger;

@@ -8,10 +8,10 @@ Lets histories of the whole gateway happen in a model of AWS, with faults at eve
 usage: faults [--histories N] [--seed N] [--threads N] [--no-small] [--no-pairs] [--wrong NAME]
        faults --replay ID [--wrong NAME]
 
-  --histories N   histories drawn at random, one for each seed (default 100000)
+  --histories N   how many in all (default 100000): first the small systems, then as many at random as are left, or 10000
   --seed N        the first seed (default 0)
   --threads N     threads (default 2)
-  --no-small      without the exhaustive part: every fault, and every pair, at each call of one event with one duplicate
+  --no-small      without the exhaustive part: every fault, and every pair, at each call of one event and what comes after it
   --no-pairs      without its pairs
   --wrong NAME    with a known wrong design in the place of ours: the run must fail
   --replay ID     one history, with everything that happened in it; ID is what a failing one printed

@@ -16,10 +16,15 @@ use std::{
 };
 
 use arguments::{Arguments, Mode};
-use tests::simulation::{History, Plan, exhaust, play, verdict};
+use tests::simulation::{History, Plan, Small, exhaust, play, verdict};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// How often progress is told.
 const PROGRESS: Duration = Duration::from_secs(10);
+/// How many histories are drawn at random at the least, if as many are asked for.
+const RANDOM_MIN: u64 = 10_000;
 /// How many failing histories are told of.
 const TOLD_MAX: usize = 5;
 
@@ -29,6 +34,7 @@ struct Totals {
     histories: AtomicU64,
     calls: AtomicU64,
     faults: AtomicU64,
+    repeats: AtomicU64,
     failing: Mutex<Vec<(String, Vec<String>)>>,
     stop: AtomicBool,
 }
@@ -72,20 +78,24 @@ fn run(arguments: &Arguments) -> ExitCode {
     thread::scope(|scope| {
         scope.spawn(|| tell_progress(&totals, began));
         if arguments.small && arguments.wrong.is_none() {
-            for source in tests::simulation::plan::SOURCES {
-                let singles = exhaust::singles(source);
-                println!("{source}: every fault at each of {} calls of one event with a duplicate", exhaust::calls_of(source));
-                spread(&totals, arguments, singles);
+            for system in Small::all() {
+                println!("{system}: every fault at each of its {} calls", exhaust::calls_of(system).len());
+                spread(&totals, arguments, exhaust::singles(system));
                 if arguments.pairs {
-                    spread(&totals, arguments, exhaust::pairs(source));
+                    println!("{system}: and every second fault at each call after it");
+                    spread(&totals, arguments, exhaust::pairs(system));
                 }
             }
         }
+        // At least so many at random, however many there were before.
+        let before = totals.histories.load(Ordering::Relaxed);
+        let random = arguments.histories.saturating_sub(before).max(arguments.histories.min(RANDOM_MIN));
+        println!("{random} histories at random");
         let first = arguments.seed;
         spread(
             &totals,
             arguments,
-            (first..first.saturating_add(arguments.histories)).map(|seed| match arguments.wrong {
+            (first..first.saturating_add(random)).map(|seed| match arguments.wrong {
                 Some(wrong) => (format!("{}:{seed}", wrong.name()), Plan::tempting(wrong, seed)),
                 None => (seed.to_string(), Plan::random(seed)),
             }),
@@ -103,6 +113,10 @@ fn run(arguments: &Arguments) -> ExitCode {
     }
     failing.iter().for_each(|(_, violations)| all_violations.extend(violations.iter().cloned()));
     let histories = totals.histories.load(Ordering::Relaxed);
+    println!(
+        "{} deliveries were sent to their destination more than once, under the same idempotency key",
+        totals.repeats.load(Ordering::Relaxed)
+    );
     println!(
         "{} calls in {:.0} s, {:.0} histories a second",
         totals.calls.load(Ordering::Relaxed),
@@ -149,6 +163,7 @@ fn count(totals: &Totals, id: String, history: History) {
     totals.histories.fetch_add(1, Ordering::Relaxed);
     totals.calls.fetch_add(history.calls, Ordering::Relaxed);
     totals.faults.fetch_add(history.faults, Ordering::Relaxed);
+    totals.repeats.fetch_add(history.repeats, Ordering::Relaxed);
     if !history.violations.is_empty() {
         totals.failing.lock().unwrap_or_else(PoisonError::into_inner).push((id, history.violations));
     }

@@ -1,0 +1,93 @@
+//! The functions, composed over the model: each instance with clients of its own, as each environment of Lambda has.
+
+use auditor::Auditor;
+use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
+use receiver::Receiver;
+use redrive::{DeadLetters, Redrive};
+use shared::{bodies::Bodies, config::Gateway, doorbell::Bell, fetched::FetchedKeys, ledger::Ledger, secrets::Keyrings};
+use worker::{Exchange, Handlers, Worker};
+
+use super::{Aws, BODIES_BUCKET, DEAD_LETTER_QUEUE, DOORBELL_QUEUE, LEDGER_TABLE, Message};
+
+/// How the names of secrets begin.
+pub const SECRETS_PREFIX: &str = "model/";
+
+/// Messages as SQS hands them to Lambda: the id, the receipt handle, the body of each.
+pub fn batch<'m>(messages: impl IntoIterator<Item = (&'m str, &'m str, &'m str)>) -> SqsEvent {
+    let mut batch = SqsEvent::default();
+    batch.records = messages
+        .into_iter()
+        .map(|(id, receipt_handle, body)| {
+            let mut record = SqsMessage::default();
+            record.message_id = Some(id.to_owned());
+            record.receipt_handle = Some(receipt_handle.to_owned());
+            record.body = Some(body.to_owned());
+            record
+        })
+        .collect();
+    batch
+}
+
+/// What a function received, as [`batch`] takes it.
+pub fn parts(message: &Message) -> (&str, &str, &str) {
+    (&message.id, message.receipt_handle.as_deref().unwrap_or_default(), &message.body)
+}
+
+impl Aws {
+    /// A receiver. `instance` is who calls, as given to [`Aws::config`].
+    #[must_use]
+    pub fn receiver(&self, instance: &str, gateway: Gateway) -> Receiver {
+        let config = self.config(instance);
+        Receiver {
+            gateway,
+            keyrings: Keyrings::new(&config, SECRETS_PREFIX.to_owned()),
+            fetched_keys: FetchedKeys::new(&config),
+            bodies: Bodies::new(&config, BODIES_BUCKET.to_owned()),
+            ledger: Ledger::new(&config, LEDGER_TABLE.to_owned()),
+            bell: Bell::new(&config, self.queue_url(DOORBELL_QUEUE)),
+        }
+    }
+
+    /// A worker with these ways to its destinations.
+    #[must_use]
+    pub fn worker<E: Exchange>(&self, instance: &str, gateway: Gateway, exchange: E, handlers: Handlers) -> Worker<E> {
+        let config = self.config(instance);
+        Worker {
+            gateway,
+            ledger: Ledger::new(&config, LEDGER_TABLE.to_owned()),
+            bodies: Bodies::new(&config, BODIES_BUCKET.to_owned()),
+            keyrings: Keyrings::new(&config, SECRETS_PREFIX.to_owned()),
+            doorbells: Bell::new(&config, self.queue_url(DOORBELL_QUEUE)),
+            dead_letters: Bell::new(&config, self.queue_url(DEAD_LETTER_QUEUE)),
+            exchange,
+            handlers,
+        }
+    }
+
+    /// An auditor.
+    #[must_use]
+    pub fn auditor(&self, instance: &str, gateway: Gateway) -> Auditor {
+        let config = self.config(instance);
+        Auditor {
+            gateway,
+            ledger: Ledger::new(&config, LEDGER_TABLE.to_owned()),
+            bell: Bell::new(&config, self.queue_url(DOORBELL_QUEUE)),
+        }
+    }
+
+    /// A redrive.
+    #[must_use]
+    pub fn redrive(&self, instance: &str) -> Redrive {
+        let config = self.config(instance);
+        Redrive {
+            ledger: Ledger::new(&config, LEDGER_TABLE.to_owned()),
+            doorbells: Bell::new(&config, self.queue_url(DOORBELL_QUEUE)),
+            dead_letters: DeadLetters::new(&config, self.queue_url(DEAD_LETTER_QUEUE)),
+        }
+    }
+
+    /// The current value of the secret that [`SECRETS_PREFIX`] and this name make.
+    pub fn put_signing_secret(&self, name: &str, text: &str) {
+        self.put_secret(&format!("{SECRETS_PREFIX}{name}"), text);
+    }
+}
