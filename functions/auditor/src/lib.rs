@@ -96,8 +96,12 @@ impl Auditor {
                 break;
             }
         }
-        total.rung += self.ring_for_what_waits(before, until, now()).await?;
-        self.publish(&total).await?;
+        total.rung += self.ring_for_overdue(before, until, now()).await?;
+        let paused_now = self.ledger.overdue(Status::Paused, now()).await?;
+        // Before the rings: one that fails hides nothing.
+        gauge!("PausedDeliveries").set(paused_now.len() as f64);
+        total.rung += self.ring_for_resumed(paused_now).await?;
+        publish(&total);
         Ok(total)
     }
 
@@ -162,38 +166,44 @@ impl Auditor {
         Ok(())
     }
 
-    /// Rings for retries whose own doorbell did not come, at every quarter of an hour that the audit passes, and for paused
-    /// deliveries as soon as their destination is no longer paused. Both come from what the ledger says now and not from the
-    /// window, so a ring that fails is made good by the next audit that looks, wherever the watermark is.
-    async fn ring_for_what_waits(&self, before: Option<Timestamp>, until: Timestamp, now: Timestamp) -> Result<u64, AuditError> {
+    /// Rings for retries whose own doorbell did not come, at every quarter of an hour that the audit passes. As with what was
+    /// paused, they come from what the ledger says now and not from the window, so a ring that fails is made good by the next
+    /// audit that looks, wherever the watermark is.
+    async fn ring_for_overdue(&self, before: Option<Timestamp>, until: Timestamp, now: Timestamp) -> Result<u64, AuditError> {
         let quarter = |moment: Timestamp| moment.seconds() / OVERDUE_SECONDS;
-        let mut waiting = Vec::new();
-        if before.is_none_or(|before| quarter(before) != quarter(until)) {
-            waiting = self.ledger.overdue(Status::Retrying, now.minus(Duration::from_secs(OVERDUE_SECONDS))).await?;
+        if before.is_some_and(|before| quarter(before) == quarter(until)) {
+            return Ok(0);
         }
-        let mut paused = BTreeMap::new();
-        for doorbell in self.ledger.overdue(Status::Paused, now).await? {
-            let is_paused = match paused.get(&doorbell.destination) {
-                Some(known) => *known,
-                None => self.ledger.is_paused(&doorbell.destination).await?,
-            };
-            paused.insert(doorbell.destination.clone(), is_paused);
-            if !is_paused {
-                waiting.push(doorbell);
-            }
-        }
+        let overdue = self.ledger.overdue(Status::Retrying, now.minus(Duration::from_secs(OVERDUE_SECONDS))).await?;
         let mut account = Account::default();
-        self.ring(waiting, &mut account).await?;
+        self.ring(overdue, &mut account).await?;
         Ok(account.rung)
     }
 
-    async fn publish(&self, account: &Account) -> Result<(), AuditError> {
-        for (name, count) in account.metrics() {
-            counter!(name).increment(count);
+    /// Rings for paused deliveries whose destination is no longer paused.
+    async fn ring_for_resumed(&self, paused: Vec<Doorbell>) -> Result<u64, AuditError> {
+        let mut is_paused = BTreeMap::new();
+        let mut resumed = Vec::new();
+        for doorbell in paused {
+            let name = &doorbell.destination;
+            let still = match is_paused.get(name) {
+                Some(known) => *known,
+                None => self.ledger.is_paused(name).await?,
+            };
+            is_paused.insert(name.clone(), still);
+            if !still {
+                resumed.push(doorbell);
+            }
         }
-        let paused_now = self.ledger.attention(Status::Paused).await?;
-        gauge!("PausedDeliveries").set(paused_now as f64);
-        tracing::info!(?account, paused_now, "audited");
-        Ok(())
+        let mut account = Account::default();
+        self.ring(resumed, &mut account).await?;
+        Ok(account.rung)
     }
+}
+
+fn publish(account: &Account) {
+    for (name, count) in account.metrics() {
+        counter!(name).increment(count);
+    }
+    tracing::info!(?account, "audited");
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use aws_sdk_dynamodb::{
     operation::put_item::PutItemError,
-    types::{AttributeValue, KeysAndAttributes, Select},
+    types::{AttributeValue, KeysAndAttributes},
 };
 
 use super::{
@@ -77,12 +77,6 @@ impl Ledger {
         Ok(found)
     }
 
-    /// How many deliveries have this status now, of those that want attention: retrying, paused or dead.
-    pub async fn attention(&self, status: Status) -> Result<u64, LedgerError> {
-        let shards = (0..SHARDS).map(|shard| self.attention_of_shard(status, shard));
-        Ok(futures::future::try_join_all(shards).await?.into_iter().sum())
-    }
-
     /// Doorbells for deliveries of this status whose moment in the index `attention` came before `until`: for a retry when it
     /// was due, for others since when they stand so. At most [`ATTENTION_ITEMS_MAX`] of each shard, the oldest first.
     pub async fn overdue(&self, status: Status, until: Timestamp) -> Result<Vec<Doorbell>, LedgerError> {
@@ -136,21 +130,6 @@ impl Ledger {
             events.push(read_indexed(source, &item)?);
         }
         Ok(events)
-    }
-
-    async fn attention_of_shard(&self, status: Status, shard: u8) -> Result<u64, LedgerError> {
-        let query = self.client.query().table_name(&self.table).index_name("attention").select(Select::Count);
-        let mut pages = query
-            .key_condition_expression("attention_pk = :shard")
-            .expression_attribute_values(":shard", string(format!("{}#{shard}", status.as_str())))
-            .into_paginator()
-            .send();
-        let mut count = 0;
-        while let Some(page) = pages.next().await {
-            let page = page.map_err(|error| LedgerError::of(&error))?;
-            count += u64::try_from(page.count()).unwrap_or_default();
-        }
-        Ok(count)
     }
 
     async fn overdue_of_shard(&self, status: Status, shard: u8, until: Timestamp) -> Result<Vec<Doorbell>, LedgerError> {

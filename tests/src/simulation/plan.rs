@@ -122,16 +122,19 @@ pub enum Second {
     AtOnce,
     /// Another text under the same id, a minute later.
     Conflict,
+    /// The same text under another id, a minute later: captured, where the id is not signed, else an event of its own.
+    Replay,
 }
 
 impl Second {
-    const ALL: [Self; 3] = [Self::Duplicate, Self::AtOnce, Self::Conflict];
+    const ALL: [Self; 4] = [Self::Duplicate, Self::AtOnce, Self::Conflict, Self::Replay];
 
     const fn word(self) -> &'static str {
         match self {
             Self::Duplicate => "duplicate",
             Self::AtOnce => "at-once",
             Self::Conflict => "conflict",
+            Self::Replay => "replay",
         }
     }
 }
@@ -181,6 +184,7 @@ impl Plan {
             Second::Duplicate => Webhook { at: minute, ..first.clone() },
             Second::AtOnce => first.clone(),
             Second::Conflict => Webhook { at: minute, text: "another text".to_owned(), ..first.clone() },
+            Second::Replay => Webhook { at: minute, id: "event-2".to_owned(), ..first.clone() },
         };
         Self {
             seed: 0,
