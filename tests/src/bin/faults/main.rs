@@ -81,7 +81,7 @@ fn run(arguments: &Arguments) -> ExitCode {
             for system in Small::all() {
                 println!("{system}: every fault at each of its {} calls", exhaust::calls_of(system).len());
                 spread(&totals, arguments, exhaust::singles(system));
-                if arguments.pairs {
+                if arguments.pairs && !system.is_two_events() {
                     println!("{system}: and every second fault at each call after it");
                     spread(&totals, arguments, exhaust::pairs(system));
                 }
