@@ -4,6 +4,8 @@ SHELL := /bin/bash -o pipefail
 PYTHON := python3
 DEMO := .venv/bin/python infra/local/stack.py
 TEST_STACK := --name test --port 4666
+# For the journeys of overload: what two cores can start at the same instant.
+OVERLOAD := --parameter ThrottleRequestsPerSecond=15 --parameter ThrottleBurstRequests=30
 CARGO_DENY_VERSION := 0.20.2
 CARGO_FUZZ_VERSION := 0.13.2
 FUZZ_TARGETS := header_list template form timestamp jwt api_gateway_event receiver worker scheme_toml
@@ -13,7 +15,7 @@ CARGO := cargo
 LOCAL := --profile local --workspace
 
 .DEFAULT_GOAL := help
-.PHONY: help demo down test fmt lint doc unit simulation faults fuzz journeys infra template licences advisories bench build build-local clean
+.PHONY: help demo down test fmt lint doc unit simulation faults fuzz journeys chaos infra template licences advisories bench build build-local clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -56,12 +58,22 @@ fuzz: .tools/bin/cargo-fuzz ## fuzzes everything that strangers can write to, FU
 		.tools/bin/cargo-fuzz run --sanitizer none --fuzz-dir fuzz $$target -- \
 			-max_total_time=$(FUZZ_SECONDS) -dict=fuzz/words.dict -print_final_stats=1 -verbosity=0 || exit 1; done
 
-journeys: build-local ## contracts of the model and journeys through a deployed local stack, then the demo on it
+journeys: build-local ## contracts of the model and journeys through a deployed local stack, then overload, a short chaos and the demo on it
 	@$(DEMO) down --name test
 	@$(DEMO) up $(TEST_STACK)
 	$(CARGO) test $(LOCAL) --test contracts --locked
-	$(CARGO) test $(LOCAL) --test journeys --locked -- --test-threads=16
+	$(CARGO) test $(LOCAL) --test journeys --locked -- --test-threads=16 --skip overload::
+	@$(DEMO) up $(TEST_STACK) $(OVERLOAD)
+	$(CARGO) test $(LOCAL) --test journeys --locked -- --test-threads=1 overload::
+	@$(DEMO) up $(TEST_STACK)
+	target/local/chaos --stack test --webhooks 200 --quick
 	target/local/demo --stack test
+	@$(DEMO) down --name test
+
+chaos: build-local ## 10,000 webhooks while AWS calls fail, functions are killed and destinations come and go (docs/chaos.md); CHAOS_WEBHOOKS=, SEED=
+	@$(DEMO) down --name test
+	@$(DEMO) up $(TEST_STACK)
+	target/local/chaos --stack test --webhooks $(or $(CHAOS_WEBHOOKS),10000) --seed $(or $(SEED),0)
 	@$(DEMO) down --name test
 
 infra: .venv/installed ## tests of the template, the documentation and the local AWS

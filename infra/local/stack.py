@@ -31,6 +31,8 @@ ROOT = HERE.parent.parent
 STATE_ROOT = ROOT / ".local"
 DEFAULT_NAME = "demo"
 DEFAULT_PORT = 4566
+THROTTLE = {"ThrottleRequestsPerSecond": "30", "ThrottleBurstRequests": "120"}
+"""About what the emulator takes on a small machine. Above it API Gateway answers 429, as at the template's limits."""
 INHERITED_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL")
 """Nothing else of the caller's environment reaches the stack: no profile, no credentials, no proxy."""
 
@@ -97,6 +99,14 @@ def parse(arguments: list[str]) -> argparse.Namespace:
             command.add_argument("--template", type=Path, default=ROOT / "infra" / "template.yaml")
             command.add_argument("--binaries", type=Path, default=ROOT / "target" / "local")
             command.add_argument("--config", type=Path, default=HERE / "gateway" / "gateway.toml")
+            command.add_argument(
+                "--parameter",
+                metavar="NAME=VALUE",
+                action="append",
+                default=[],
+                type=parameter,
+                help="a parameter of the template; may be given again",
+            )
         if name == "up":
             command.add_argument("--port", type=int, help=f"base port of the three (default: {DEFAULT_PORT})")
             command.add_argument(
@@ -106,6 +116,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
             command.add_argument("of", nargs="?", help="emulator, wire, destination, or part of a function's name")
             command.add_argument("--lines", "-n", type=int, default=processes.LOG_TAIL_LINES)
     return parser.parse_args(arguments)
+
+
+def parameter(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError(f"`{text}` is not NAME=VALUE")
+    return name, value
 
 
 def up(options: argparse.Namespace, state: State) -> int:
@@ -260,7 +277,7 @@ def deploy_if_changed(options: argparse.Namespace, state: State, template: artif
     binaries = artifacts.binaries_of(template)
     has_layer = bool(artifacts.resources_of(template, artifacts.LAYER))
     config = artifacts.local_config(options.config, state.port + 2) if has_layer else None
-    parameters = parameters_of(template)
+    parameters = parameters_of(template, dict(options.parameter))
     wanted = artifacts.fingerprint(
         template,
         [artifacts.file_digest(options.binaries / binary, state.digests) for binary in sorted(set(binaries.values()))],
@@ -288,11 +305,15 @@ def deploy_if_changed(options: argparse.Namespace, state: State, template: artif
     return "deployed"
 
 
-def parameters_of(template: artifacts.Template) -> dict[str, str]:
-    """The parameters that a local stack sets, as far as the template has them."""
+def parameters_of(template: artifacts.Template, given: dict[str, str]) -> dict[str, str]:
+    """The parameters that a local stack sets, as far as the template has them, and those that are given."""
+    known = template.get("Parameters") or {}
+    unknown = sorted(given.keys() - known.keys())
+    if unknown:
+        raise StackError(f"the template has no parameter {', '.join(unknown)}; it has {', '.join(sorted(known))}")
     architecture = "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64"
-    local = {"Architecture": architecture, "StageName": "local"}
-    return {name: value for name, value in local.items() if name in (template.get("Parameters") or {})}
+    local = {"Architecture": architecture, "StageName": "local", **THROTTLE}
+    return {name: value for name, value in local.items() if name in known} | given
 
 
 def show_outputs(state: State) -> None:

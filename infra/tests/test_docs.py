@@ -9,8 +9,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-LISTED = subprocess.run(["git", "ls-files", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
-DOCUMENTS = [ROOT / name for name in LISTED]
+
+
+def listed(pattern: str) -> list[Path]:
+    """The files of the project that have such names."""
+    names = subprocess.run(["git", "ls-files", pattern], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    return [ROOT / name for name in names]
+
+
+DOCUMENTS = listed("*.md")
+SOURCES = listed("*.rs")
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
@@ -54,6 +62,18 @@ def test_commands_of_the_local_stack_are_understood(document: Path) -> None:
         words = shlex.split(line.removeprefix("$ "), comments=True)
         parsed = subprocess.run([sys.executable, *words[1:], "--help"], cwd=ROOT, capture_output=True, text=True, check=False)
         assert parsed.returncode == 0, f"{line}\n{parsed.stderr}"
+
+
+def holds_test(module: str, test: str) -> bool:
+    """Whether a file, folder or crate of that name has the test."""
+    of_module = [source for source in SOURCES if module in (source.stem, source.parent.name, source.parent.parent.name)]
+    return any(re.search(rf"fn {test}\(", source.read_text()) for source in of_module)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=named)
+def test_the_tests_that_are_named_exist(document: Path) -> None:
+    for module, test in re.findall(r"`([a-z_]+)::([a-z][a-z0-9_]{15,})`", document.read_text()):
+        assert holds_test(module, test), f"{module}::{test} is not there"
 
 
 def test_the_two_commands_of_the_readme_are_what_ci_runs() -> None:

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     destination::Entry,
-    wire::{Count, FaultReport},
+    wire::{Count, Fault, FaultReport},
 };
 
 /// Control of the stack's destination.
@@ -52,10 +52,24 @@ impl WireControl {
         ids.into_iter().next().expect("one fault has one id")
     }
 
+    /// Sets a list of faults.
+    pub async fn faults(&self, faults: &[Fault]) {
+        send(self.http.put(format!("{}/_wire/faults", self.base)).json(faults)).await;
+    }
+
+    /// What came of all faults.
+    pub async fn reports(&self) -> Vec<FaultReport> {
+        fetch(self.http.get(format!("{}/_wire/faults", self.base))).await
+    }
+
     /// What came of a fault.
     pub async fn report(&self, id: &str) -> FaultReport {
-        let reports: Vec<FaultReport> = fetch(self.http.get(format!("{}/_wire/faults", self.base))).await;
-        reports.into_iter().find(|report| report.fault.id.as_deref() == Some(id)).expect("the fault is still set")
+        self.reports().await.into_iter().find(|report| report.fault.id.as_deref() == Some(id)).expect("the fault is still set")
+    }
+
+    /// Takes all faults away, those of others included.
+    pub async fn mend_all(&self) {
+        send(self.http.delete(format!("{}/_wire/faults", self.base))).await;
     }
 
     /// Takes a fault away.

@@ -11,11 +11,15 @@
 //! | `DELETE /_journal/{name}` | forgets them |
 //! | `GET /_health` | 200 |
 //!
+//! It honours the header `Idempotency-Key` as a good destination does: what it answers with 2xx it applies, once for each key, and
+//! a repeat of that key is answered like the first and applied no more. An answer that is then held back or cut off changes
+//! nothing about the effect. The journal tells each request's [`Effect`].
+//!
 //! `event` narrows a script or a reading to the requests that name that text in a header value or in the body. So
 //! tests that run at the same time can each have their own failures at one destination.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -54,16 +58,16 @@ const SLOW_BODY_PIECES: usize = 10;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Step {
-    /// The status to answer with.
+    /// The status to answer with. With 2xx the request is applied.
     pub status: u16,
     /// Headers to answer with.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
     /// How long to wait before answering.
     pub delay_ms: u64,
-    /// Never answer.
+    /// Never answer, whatever the status says about the effect.
     pub hang: bool,
-    /// Reset the connection instead of answering.
+    /// Reset the connection instead of answering, whatever the status says about the effect.
     pub reset: bool,
     /// How long sending the body takes, after the head of the answer went out at once.
     pub slow_body_ms: u64,
@@ -109,6 +113,20 @@ pub struct Entry {
     pub sha256: String,
     /// What was played in answer.
     pub answer: Step,
+    /// What the request did.
+    pub effect: Effect,
+}
+
+/// What a request did at the destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// Nothing: it was refused.
+    Refused,
+    /// It was applied.
+    Applied,
+    /// Nothing: its idempotency key has been applied before.
+    Repeated,
 }
 
 impl Entry {
@@ -194,6 +212,7 @@ impl Destination {
     fn forget_journal(&self, name: &str) -> Response {
         let mut state = self.state();
         state.journal.retain(|entry| entry.name != name);
+        state.applied.retain(|(known, _)| known != name);
         state.journal_body_bytes = state.journal.iter().map(|entry| entry.body.len()).sum();
         StatusCode::NO_CONTENT.into_response()
     }
@@ -213,9 +232,11 @@ impl Destination {
             sha256: hex::encode(Sha256::digest(&body)),
             body,
             answer: Step::default(),
+            effect: Effect::Refused,
         };
         let mut state = self.state();
         entry.answer = state.next_step(&entry);
+        entry.effect = state.apply(&entry);
         let step = entry.answer.clone();
         state.write(entry);
         step
@@ -237,6 +258,8 @@ struct State {
     scripts: HashMap<(String, Option<String>), Script>,
     journal: VecDeque<Entry>,
     journal_body_bytes: usize,
+    /// Names with the idempotency keys that were applied there. It knows them for as long as the journal does.
+    applied: HashSet<(String, String)>,
 }
 
 impl State {
@@ -256,17 +279,33 @@ impl State {
         general.map(Script::next).unwrap_or_default()
     }
 
+    fn apply(&mut self, entry: &Entry) -> Effect {
+        if !(200..300).contains(&entry.answer.status) {
+            return Effect::Refused;
+        }
+        let is_repeat = entry.applied_key().is_some_and(|key| !self.applied.insert(key));
+        if is_repeat { Effect::Repeated } else { Effect::Applied }
+    }
+
     fn write(&mut self, entry: Entry) {
         self.journal_body_bytes += entry.body.len();
         self.journal.push_back(entry);
         while self.journal.len() > JOURNAL_ENTRIES_MAX || self.journal_body_bytes > JOURNAL_BODY_BYTES_MAX {
             let Some(oldest) = self.journal.pop_front() else { break };
             self.journal_body_bytes -= oldest.body.len();
+            if let (Effect::Applied, Some(key)) = (oldest.effect, oldest.applied_key()) {
+                self.applied.remove(&key);
+            }
         }
     }
 }
 
 impl Entry {
+    /// The destination's name with the idempotency key, if there is one.
+    fn applied_key(&self) -> Option<(String, String)> {
+        Some((self.name.clone(), self.header("idempotency-key")?.to_owned()))
+    }
+
     fn names(&self, event: Option<&str>) -> bool {
         let Some(event) = event else { return true };
         self.headers.iter().any(|(_, value)| value.contains(event)) || memmem::find(&self.body, event.as_bytes()).is_some()

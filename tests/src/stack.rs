@@ -143,6 +143,9 @@ pub struct Key {
 pub struct Message {
     /// Its body.
     pub body: String,
+    /// How often it was received.
+    #[serde(default)]
+    pub receive_count: u64,
     /// Why it is in the dead-letter queue, and whatever else it carries.
     #[serde(default)]
     pub message_attributes: Value,
@@ -312,13 +315,13 @@ impl Stack {
     }
 
     /// Posts a webhook as a provider does: again while the answer is 503, which a machine that starts fifty functions at once
-    /// can well give.
+    /// can well give, or 429.
     ///
     /// # Panics
     /// When there is no answer at all, or no other one for a long time.
     pub async fn post(&self, source: &str, webhook: &Webhook) -> Answer {
         eventually(&format!("{source} is available"), SOON, async || {
-            when(self.post_once(source, webhook).await, |answer| answer.status != 503)
+            when(self.post_once(source, webhook).await, |answer| ![429, 503].contains(&answer.status))
         })
         .await
     }
@@ -380,9 +383,7 @@ impl Stack {
 
     /// The id of the event that what was signed belongs to, for a push of GitHub: its body is signed, and neither id nor type.
     pub async fn content_of(&self, sample: &Sample) -> Option<String> {
-        let content = [Sha256::digest(&sample.body).as_slice(), b"push"].concat();
-        let content = Sample { id: hex::encode(Sha256::digest(content)), ..sample.clone() };
-        let item = self.items(&content).await.into_iter().find(|item| text(item, "sk") == Some("content"))?;
+        let item = self.items(&signed_content_of(sample)).await.into_iter().find(|item| text(item, "sk") == Some("content"))?;
         text(&item, "event_id").map(str::to_owned)
     }
 
@@ -518,6 +519,13 @@ impl Stack {
         assert_eq!(answer.function_error, None, "{function} failed: {text}");
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{function} answered {text}: {error}"))
     }
+}
+
+/// What the ledger's item of the signed content of a push of GitHub stands under: its body is signed, and neither id nor type.
+#[must_use]
+pub fn signed_content_of(sample: &Sample) -> Sample {
+    let content = [Sha256::digest(&sample.body).as_slice(), b"push"].concat();
+    Sample { id: hex::encode(Sha256::digest(content)), ..sample.clone() }
 }
 
 /// The provider and the secret of each source of the local gateway configuration.

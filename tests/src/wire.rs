@@ -11,7 +11,7 @@
 //! | `DELETE /_wire/faults[/{id}]` | takes away all faults, or one |
 //! | `GET /_health` | 200 |
 //!
-//! A call suffers the first fault that matches it, in the order in which they were added. Every fault that is not
+//! A call suffers the first fault that matches it and is drawn, in the order in which they were added. Every fault that is not
 //! about what a function does next ends in one of two states that a function cannot tell apart: the call had its
 //! effect, or it had none.
 
@@ -32,6 +32,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use bytes::Bytes;
+use fastrand::Rng;
 use http::{
     HeaderMap, Method, StatusCode, Uri, Version,
     header::{CONNECTION, CONTENT_TYPE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, USER_AGENT},
@@ -96,6 +97,9 @@ pub struct Fault {
     /// Only calls of this function.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub function: Option<String>,
+    /// Only calls of this service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
     /// Only calls of this operation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operation: Option<String>,
@@ -105,6 +109,12 @@ pub struct Fault {
     /// How many calls to break; without it all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub times: Option<u64>,
+    /// One call in so many, drawn at random; without it every one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub one_in: Option<u64>,
+    /// For `one_in`: where its draws begin, so that the same calls in the same order break the same way; without it at 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
     /// What happens to the call.
     pub action: Action,
     /// For [`Action::Delay`]: for how long.
@@ -125,6 +135,8 @@ pub enum Action {
     KillAfter,
     /// Never answered, never passed on.
     Hang,
+    /// Passed on, and never answered: the outcome is unknown to the caller, who waits as long as it ever does.
+    HangAfter,
     /// The connection is reset before.
     ResetBefore,
     /// The connection is reset after: the outcome is unknown to the caller.
@@ -160,8 +172,15 @@ pub struct Wire {
 #[derive(Default)]
 struct State {
     counts: BTreeMap<Call, Arc<Counter>>,
-    faults: Vec<FaultReport>,
+    faults: Vec<Armed>,
     fault_ids: u64,
+}
+
+/// A fault that is set.
+struct Armed {
+    report: FaultReport,
+    /// What draws for `one_in`.
+    draws: Rng,
 }
 
 #[derive(Default)]
@@ -209,13 +228,13 @@ impl Wire {
                 self.state().counts.clear();
                 StatusCode::NO_CONTENT.into_response()
             }
-            ("GET", ("faults", "")) => Json(self.state().faults.clone()).into_response(),
+            ("GET", ("faults", "")) => Json(self.reports()).into_response(),
             ("PUT", ("faults", "")) => match self.add_faults(body) {
                 Ok(ids) => Json(ids).into_response(),
                 Err(why) => bad_request(why),
             },
             ("DELETE", ("faults", id)) => {
-                self.state().faults.retain(|known| !id.is_empty() && known.fault.id.as_deref() != Some(id));
+                self.state().faults.retain(|known| !id.is_empty() && known.report.fault.id.as_deref() != Some(id));
                 StatusCode::NO_CONTENT.into_response()
             }
             (_, ("counts" | "faults", _)) => StatusCode::METHOD_NOT_ALLOWED.into_response(),
@@ -233,6 +252,10 @@ impl Wire {
         self.state().counts.iter().map(read).collect()
     }
 
+    fn reports(&self) -> Vec<FaultReport> {
+        self.state().faults.iter().map(|known| known.report.clone()).collect()
+    }
+
     fn add_faults(&self, body: &[u8]) -> Result<Vec<String>, String> {
         let faults = serde_json::from_slice::<OneOrMany<Fault>>(body)
             .map_err(|error| format!("faults are a fault or a list of faults: {error}"))?
@@ -243,6 +266,12 @@ impl Wire {
             }
             if (fault.action == Action::Status) != fault.status.is_some_and(|status| StatusCode::from_u16(status).is_ok()) {
                 return Err("action `status` wants a `status`, and no other does".to_owned());
+            }
+            if fault.one_in == Some(0) {
+                return Err("`one_in` is from 1: one call in so many is broken".to_owned());
+            }
+            if fault.seed.is_some() && fault.one_in.is_none() {
+                return Err("`seed` belongs to `one_in`".to_owned());
             }
         }
         let mut state = self.state();
@@ -264,6 +293,10 @@ impl Wire {
         };
         match fault.action {
             Action::Hang => Err(server::hang().await),
+            Action::HangAfter => {
+                self.swallow(parts, body).await;
+                Err(server::hang().await)
+            }
             Action::ResetBefore => Err(HangUp),
             Action::Throttle => Ok(throttled(&call)),
             Action::Status => Ok(broken(fault.status)),
@@ -326,7 +359,7 @@ impl Wire {
         // In a task of its own: the death of the process ends its connection, and with that whatever serves it.
         let _ = tokio::task::spawn_blocking(move || {
             let killed = process::kill_peer(connection);
-            if let Some(report) = wire.state().faults.iter_mut().find(|known| known.fault.id == fault.id) {
+            if let Some(report) = wire.state().report_of(&fault) {
                 report.killed.extend(killed);
             }
         })
@@ -351,18 +384,30 @@ impl State {
     fn add_fault(&mut self, mut fault: Fault) -> String {
         self.fault_ids += 1;
         let id = fault.id.get_or_insert_with(|| format!("fault-{}", self.fault_ids)).clone();
-        let report = FaultReport { fault, fired: 0, killed: Vec::new() };
-        match self.faults.iter_mut().find(|known| known.fault.id.as_deref() == Some(&id)) {
-            Some(known) => *known = report,
-            None => self.faults.push(report),
+        let draws = Rng::with_seed(fault.seed.unwrap_or_default());
+        let armed = Armed { report: FaultReport { fault, fired: 0, killed: Vec::new() }, draws };
+        match self.faults.iter_mut().find(|known| known.report.fault.id.as_deref() == Some(&id)) {
+            Some(known) => *known = armed,
+            None => self.faults.push(armed),
         }
         id
     }
 
+    fn report_of(&mut self, fault: &Fault) -> Option<&mut FaultReport> {
+        self.faults.iter_mut().map(|known| &mut known.report).find(|report| report.fault.id == fault.id)
+    }
+
     fn fire(&mut self, call: &Call, body: &[u8]) -> Option<Fault> {
-        let report = self.faults.iter_mut().find(|known| known.matches(call, body))?;
-        report.fired += 1;
-        Some(report.fault.clone())
+        let mut about = self.faults.iter_mut().filter(|known| known.report.matches(call, body));
+        let armed = about.find_map(|known| known.is_drawn().then_some(known))?;
+        armed.report.fired += 1;
+        Some(armed.report.fault.clone())
+    }
+}
+
+impl Armed {
+    fn is_drawn(&mut self) -> bool {
+        self.report.fault.one_in.is_none_or(|one_in| self.draws.u64(..one_in) == 0)
     }
 }
 
@@ -371,6 +416,7 @@ impl FaultReport {
         let fault = &self.fault;
         fault.times.is_none_or(|times| self.fired < times)
             && fault.function.as_ref().is_none_or(|function| *function == call.function)
+            && fault.service.as_ref().is_none_or(|service| *service == call.service)
             && fault.operation.as_ref().is_none_or(|operation| *operation == call.operation)
             && fault.body_contains.as_ref().is_none_or(|text| memmem::find(body, text.as_bytes()).is_some())
     }

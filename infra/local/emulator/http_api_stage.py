@@ -1,5 +1,6 @@
-"""Amazon API Gateway, HTTP APIs: what a stage does around a request: metrics, access log, OPTIONS without CORS."""
+"""Amazon API Gateway, HTTP APIs: a stage around a request: throttle, metrics, access log, OPTIONS without CORS."""
 
+import json
 import logging
 import re
 import time
@@ -20,6 +21,9 @@ ACCESS_LOG_STREAM = "http-api"
 
 Response = tuple[int, dict[str, Any], bytes]
 
+_buckets: dict[tuple[str, str], tuple[float, float]] = {}
+"""By API and stage: the requests that it would take at this instant, and when that was so."""
+
 _original_handle = apigateway._handle_execute_in_scope
 
 
@@ -30,7 +34,7 @@ def apply() -> None:
 async def handle(
     api_id: str, stage: str, path: str, method: str, headers: Any, body: bytes, *rest: Any, **named: Any
 ) -> Response:
-    """Serves the request, then publishes the API's metrics and writes the stage's access log.
+    """Serves the request, unless it is throttled, then publishes the API's metrics and writes the stage's access log.
 
     Without a CORS configuration, OPTIONS is a method like any other and belongs to the route:
     https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-cors.html
@@ -38,7 +42,11 @@ async def handle(
     began = time.time()
     api = apigateway._apis.get(api_id) or {}
     routed = ROUTED_OPTIONS if method == "OPTIONS" and not api.get("corsConfiguration") else method
-    response: Response = await _original_handle(api_id, stage, path, routed, headers, body, *rest, **named)
+    response: Response
+    if is_throttled(api_id, stage, began):
+        response = 429, {"Content-Type": "application/json"}, json.dumps({"message": "Too Many Requests"}).encode()
+    else:
+        response = await _original_handle(api_id, stage, path, routed, headers, body, *rest, **named)
     milliseconds = round((time.time() - began) * 1000)
     publish_metrics(api_id, response[0], milliseconds)
     settings = (apigateway._stages.get(api_id, {}).get(stage) or {}).get("accessLogSettings")
@@ -64,6 +72,27 @@ async def handle(
             },
         )
     return response
+
+
+def is_throttled(api_id: str, stage: str, now: float) -> bool:
+    """Takes a request out of the stage's bucket, if there is one left.
+
+    "API Gateway throttles requests to your API using the token bucket algorithm, where a token counts for a request.
+    […] Clients may receive 429 Too Many Requests error responses at this point." AWS does so on a best-effort basis;
+    here it is exact.
+    https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-throttling.html
+    """
+    settings = (apigateway._stages.get(api_id, {}).get(stage) or {}).get("defaultRouteSettings") or {}
+    # From a template the names begin with a capital, and numbers from its parameters are text.
+    declared = {name[:1].lower() + name[1:]: value for name, value in settings.items()}
+    if "throttlingRateLimit" not in declared or "throttlingBurstLimit" not in declared:
+        return False
+    rate, burst = float(declared["throttlingRateLimit"]), float(declared["throttlingBurstLimit"])
+    left, since = _buckets.get((api_id, stage), (burst, now))
+    left = min(burst, left + max(now - since, 0) * rate)
+    is_empty = left < 1
+    _buckets[api_id, stage] = left if is_empty else left - 1, now
+    return is_empty
 
 
 def publish_metrics(api_id: str, status: int, milliseconds: int) -> None:

@@ -7,6 +7,7 @@ import pytest
 from conftest import Mini, eventually
 
 import emulator.http_api as http_api
+import emulator.http_api_stage as http_api_stage
 
 MIB = 1024 * 1024
 
@@ -66,6 +67,31 @@ def test_each_request_has_a_line_in_the_access_log(mini: Mini) -> None:
     mini.request("echo", method="PUT")
     expected = {"method": "PUT", "path": "/v1/webhooks/echo", "status": "200", "absent": "-"}
     eventually(lambda: expected in map(json.loads, mini.log_lines(mini.outputs["AccessLogGroup"])))
+
+
+def test_a_stage_takes_its_burst_at_once_and_then_its_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"ThrottlingRateLimit": "2", "ThrottlingBurstLimit": "3"}
+    monkeypatch.setattr(http_api_stage.apigateway, "_stages", {"api": {"$default": {"defaultRouteSettings": settings}}})
+    monkeypatch.setattr(http_api_stage, "_buckets", {})
+    at_once = [http_api_stage.is_throttled("api", "$default", 1000.0) for _ in range(4)]
+    assert at_once == [False, False, False, True]
+    assert http_api_stage.is_throttled("api", "$default", 1000.4)
+    assert not http_api_stage.is_throttled("api", "$default", 1000.5)
+    after_long = [http_api_stage.is_throttled("api", "$default", 2000.0) for _ in range(4)]
+    assert after_long == [False, False, False, True]
+
+
+def test_above_its_throttle_a_stage_answers_429(mini: Mini) -> None:
+    api, gateway = mini.outputs["ApiId"], mini.client("apigatewayv2")
+    settings = {"ThrottlingRateLimit": 0.001, "ThrottlingBurstLimit": 1}
+    gateway.update_stage(ApiId=api, StageName="$default", DefaultRouteSettings=settings)
+    try:
+        answers = [mini.raw_request("/v1/webhooks/echo") for _ in range(2)]
+    finally:
+        gateway.update_stage(ApiId=api, StageName="$default", DefaultRouteSettings={})
+    assert [status for status, _, _ in answers] == [200, 429]
+    assert json.loads(answers[1][2]) == {"message": "Too Many Requests"}
+    assert mini.raw_request("/v1/webhooks/echo")[0] == 200
 
 
 def test_server_errors_are_counted_by_api(mini: Mini) -> None:

@@ -170,6 +170,36 @@ async fn names_with_an_underscore_are_no_destinations() {
     assert_eq!(health.status(), 200);
 }
 
+#[tokio::test]
+async fn what_is_answered_with_2xx_is_applied_once_for_each_idempotency_key() {
+    let destination = Running::start().await;
+    let post = async |name: &str, key: Option<&str>| {
+        let mut request = destination.http.post(format!("{}/{name}", destination.base)).body("x");
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
+        }
+        let _ = request.send().await;
+    };
+    destination.script("a", json!([{"status": 503}, {"reset": true}, {"status": 200}])).await;
+    for _ in 0..3 {
+        post("a", Some("k")).await;
+    }
+    for (name, key) in [("a", Some("other")), ("b", Some("k")), ("a", None), ("a", None)] {
+        post(name, key).await;
+    }
+    let effects =
+        async |name: &str| -> Vec<Effect> { destination.journal(name).await.iter().map(|entry| entry.effect).collect() };
+    let expected = [Effect::Refused, Effect::Applied, Effect::Repeated, Effect::Applied, Effect::Applied, Effect::Applied];
+    assert_eq!(effects("a").await, expected, "a reset cuts off the answer and not the effect");
+    assert_eq!(effects("b").await, [Effect::Applied]);
+
+    destination.http.delete(format!("{}/_journal/a", destination.base)).send().await.unwrap();
+    post("a", Some("k")).await;
+    post("b", Some("k")).await;
+    assert_eq!(effects("a").await, [Effect::Applied], "keys are forgotten with the journal");
+    assert_eq!(effects("b").await, [Effect::Applied, Effect::Repeated]);
+}
+
 #[test]
 fn the_journal_is_bounded_in_entries_and_in_bytes() {
     let entry = |body: Bytes| Entry {
@@ -181,12 +211,19 @@ fn the_journal_is_bounded_in_entries_and_in_bytes() {
         sha256: String::new(),
         body,
         answer: Step::default(),
+        effect: Effect::Refused,
     };
     let mut state = State::default();
-    for _ in 0..JOURNAL_ENTRIES_MAX + 1 {
+    let mut first = entry(Bytes::new());
+    first.headers = vec![("idempotency-key".to_owned(), "k".to_owned())];
+    first.effect = state.apply(&first);
+    state.write(first.clone());
+    for _ in 0..JOURNAL_ENTRIES_MAX - 1 {
         state.write(entry(Bytes::new()));
     }
-    assert_eq!(state.journal.len(), JOURNAL_ENTRIES_MAX);
+    assert_eq!((state.journal.len(), state.apply(&first)), (JOURNAL_ENTRIES_MAX, Effect::Repeated));
+    state.write(entry(Bytes::new()));
+    assert_eq!((state.journal.len(), state.applied.len()), (JOURNAL_ENTRIES_MAX, 0), "a key goes with its entry");
     // Static and shared, so that this takes no memory.
     static MEGABYTE: [u8; 1024 * 1024] = [0; 1024 * 1024];
     let full = JOURNAL_BODY_BYTES_MAX / MEGABYTE.len();

@@ -192,6 +192,8 @@ async fn what_is_no_fault_is_refused_in_words() {
         json!({"action": "status", "status": 20}),
         json!({"action": "hang", "delay_ms": 5}),
         json!({"action": "hang", "status": 500}),
+        json!({"action": "hang", "one_in": 0}),
+        json!({"action": "hang", "seed": 1}),
     ] {
         let answer = wire.http.put(format!("{}/_wire/faults", wire.base)).json(&wrong).send().await.unwrap();
         assert_eq!(answer.status(), 400, "{wrong}");
@@ -219,6 +221,55 @@ async fn a_hanging_call_is_never_answered_and_has_no_effect() {
     assert!(call.await.unwrap_err().is_timeout());
     assert_eq!(wire.passed_on(), 0);
     assert_eq!((wire.reports().await[0].fault.id.as_ref(), wire.reports().await[0].fired), (Some(&id), 1));
+}
+
+#[tokio::test]
+async fn a_call_that_hangs_after_is_never_answered_though_it_had_its_effect() {
+    let wire = Running::start().await;
+    wire.fault(json!({"action": "hang_after", "times": 1})).await;
+    let call = wire.http.post(&wire.base).timeout(Duration::from_millis(500)).send();
+    assert!(call.await.unwrap_err().is_timeout());
+    assert_eq!(wire.passed_on(), 1);
+    assert!(wire.put_item().await.is_ok(), "the next call is answered");
+}
+
+#[tokio::test]
+async fn a_fault_can_be_about_one_service_alone() {
+    let wire = Running::start().await;
+    wire.fault(json!({"service": "sqs", "action": "status", "status": 500})).await;
+    assert_eq!(wire.put_item().await.unwrap().status(), 200);
+    assert_eq!(wire.call("receiver", "AmazonSQS.SendMessage", "{}").await.unwrap().status(), 500);
+}
+
+#[tokio::test]
+async fn one_call_in_so_many_is_broken_and_the_same_ones_for_the_same_seed() {
+    const CALLS: usize = 200;
+    let wire = Running::start().await;
+    let broken = async |one_in: u64, seed: u64| {
+        wire.fault(json!({"id": "f", "action": "status", "status": 500, "one_in": one_in, "seed": seed})).await;
+        let mut broken = Vec::new();
+        for _ in 0..CALLS {
+            broken.push(wire.put_item().await.unwrap().status() == 500);
+        }
+        broken
+    };
+    let first = broken(4, 7).await;
+    let count = first.iter().filter(|broken| **broken).count();
+    assert!((CALLS / 8..CALLS / 2).contains(&count), "{count} of {CALLS} broken");
+    assert_eq!(wire.reports().await[0].fired, count as u64);
+    assert_eq!(broken(4, 7).await, first);
+    assert_ne!(broken(4, 8).await, first);
+    assert_eq!(broken(1, 7).await, [true; CALLS]);
+}
+
+#[tokio::test]
+async fn a_call_that_one_fault_does_not_draw_can_suffer_the_next() {
+    let wire = Running::start().await;
+    wire.fault(json!({"id": "rare", "action": "hang", "one_in": u64::MAX})).await;
+    wire.fault(json!({"id": "sure", "action": "status", "status": 500})).await;
+    assert_eq!(wire.put_item().await.unwrap().status(), 500);
+    let fired: Vec<u64> = wire.reports().await.iter().map(|report| report.fired).collect();
+    assert_eq!(fired, [0, 1]);
 }
 
 #[tokio::test]

@@ -196,7 +196,8 @@ pub(crate) fn doorbell(sample: &Sample, destination: &str) -> Value {
     json!({"source": sample.source, "event_id": sample.id, "destination": destination, "replay": 0})
 }
 
-fn numbered(stack: &Stack, source: &'static str, run: &str, n: usize) -> Sample {
+/// An event of which `run` and a number make the id.
+pub(crate) fn numbered(stack: &Stack, source: &'static str, run: &str, n: usize) -> Sample {
     let sample = stack.sample(source);
     let id = format!("{run}-{n}");
     let body = String::from_utf8(sample.body).unwrap().replace(&sample.id, &id).into_bytes();
@@ -204,7 +205,7 @@ fn numbered(stack: &Stack, source: &'static str, run: &str, n: usize) -> Sample 
 }
 
 /// The event by which SQS hands the worker a batch: message ids count from 0, receipt handles are nobody's.
-fn batch(stack: &Stack, bodies: &[String]) -> Value {
+pub(crate) fn batch(stack: &Stack, bodies: &[String]) -> Value {
     let record = |(n, body): (usize, &String)| {
         json!({
             "messageId": format!("message-{n}"),

@@ -11,6 +11,7 @@ mod conflicts;
 mod deliver;
 mod handshakes;
 mod ledger;
+mod overload;
 mod recover;
 mod redrive;
 mod refuse;

@@ -8,11 +8,10 @@ use std::{
 
 use ::tests::{
     providers::{Provider, Webhook},
-    stack::{Item, Sample, Stack, eventually, text, unique, unix_now, when},
+    stack::{Item, Sample, Stack, eventually, signed_content_of, text, unique, unix_now, when},
     wire::Count,
 };
 use serde_json::{Map, Value};
-use sha2::{Digest as _, Sha256};
 
 use crate::units::{index_bytes, item_bytes};
 
@@ -98,8 +97,7 @@ pub(crate) async fn measure(stack: &Stack, subject: &'static Subject, webhooks: 
     for sample in &samples {
         let mut items = stack.items(sample).await;
         if !subject.signs_id {
-            let content = Sample { id: hex::encode(Sha256::digest(&sample.body)), ..sample.clone() };
-            items.extend(stack.items(&content).await);
+            items.extend(stack.items(&signed_content_of(sample)).await);
         }
         sizes.push(sizes_of(subject, &items));
     }
