@@ -24,6 +24,7 @@ use std::{panic::AssertUnwindSafe, process::ExitCode, time::Instant};
 
 use ::tests::stack::Stack;
 use arguments::Arguments;
+use clap::Parser as _;
 use evidence::Entries;
 use futures::FutureExt as _;
 use report::Progress;
@@ -33,17 +34,7 @@ use verdict::Found;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments = match Arguments::read(std::env::args().skip(1)) {
-        Ok(Some(arguments)) => arguments,
-        Ok(None) => {
-            println!("{}", arguments::HELP);
-            return ExitCode::SUCCESS;
-        }
-        Err(message) => {
-            eprintln!("chaos: {message}\n\n{}", arguments::HELP);
-            return ExitCode::from(2);
-        }
-    };
+    let arguments = Arguments::parse();
     let stack = match Stack::load(&arguments.stack).await {
         Ok(stack) => stack,
         Err(why) => {

@@ -1,93 +1,60 @@
 //! The command line.
 
 use ::tests::simulation::Wrong;
+use clap::Parser;
 
-pub(crate) const HELP: &str = "\
-Lets histories of the whole gateway happen in a model of AWS, with faults at every call.
+/// Lets histories of the whole gateway happen in a model of AWS, with faults at every call.
+#[derive(Debug, PartialEq, Eq, Parser)]
+#[command(name = "faults", after_help = AFTERWARDS)]
+pub(crate) struct Arguments {
+    /// How many in all: first the small systems, then as many at random as are left, or 10000.
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    pub(crate) histories: u64,
+    /// The first seed of those at random, one for each.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Threads.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) threads: u16,
+    /// Leave out the exhaustive part: every fault, and every pair, at each call of one event and what comes after it.
+    #[arg(long)]
+    pub(crate) no_small: bool,
+    /// Leave out its pairs.
+    #[arg(long)]
+    pub(crate) no_pairs: bool,
+    /// A known wrong design in the place of ours: the run must fail.
+    #[arg(long, value_name = "NAME", value_parser = wrong)]
+    pub(crate) wrong: Option<Wrong>,
+    /// One history, with everything that happened in it: what a failing one printed.
+    #[arg(long, value_name = "ID")]
+    pub(crate) replay: Option<String>,
+}
 
-usage: faults [--histories N] [--seed N] [--threads N] [--no-small] [--no-pairs] [--wrong NAME]
-       faults --replay ID [--wrong NAME]
-
-  --histories N   how many in all (default 100000): first the small systems, then as many at random as are left, or 10000
-  --seed N        the first seed (default 0)
-  --threads N     threads (default 2)
-  --no-small      without the exhaustive part: every fault, and every pair, at each call of one event and what comes after it
-  --no-pairs      without its pairs
-  --wrong NAME    with a known wrong design in the place of ours: the run must fail
-  --replay ID     one history, with everything that happened in it; ID is what a failing one printed
-
+const AFTERWARDS: &str = "\
 The last line says how many histories and faults there were, and what was lost, doubled or stuck. Exit status 1 if anything was.";
 
-/// What is asked for.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Arguments {
-    pub(crate) mode: Mode,
-    pub(crate) histories: u64,
-    pub(crate) seed: u64,
-    pub(crate) threads: usize,
-    pub(crate) small: bool,
-    pub(crate) pairs: bool,
-    pub(crate) wrong: Option<Wrong>,
-}
-
-/// What to do.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Mode {
-    Run,
-    Replay(String),
-}
-
-impl Arguments {
-    /// Reads the command line; `None`: help is asked for.
-    pub(crate) fn read(mut words: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
-        let mut arguments =
-            Self { mode: Mode::Run, histories: 100_000, seed: 0, threads: 2, small: true, pairs: true, wrong: None };
-        while let Some(word) = words.next() {
-            let mut value = || words.next().ok_or_else(|| format!("`{word}` needs a value"));
-            match word.as_str() {
-                "--help" | "-h" => return Ok(None),
-                "--histories" => arguments.histories = number(&value()?)?,
-                "--seed" => arguments.seed = number(&value()?)?,
-                "--threads" => arguments.threads = usize::try_from(number(&value()?)?.clamp(1, 64)).unwrap_or(1),
-                "--no-small" => arguments.small = false,
-                "--no-pairs" => arguments.pairs = false,
-                "--replay" => arguments.mode = Mode::Replay(value()?),
-                "--wrong" => {
-                    let name = value()?;
-                    let known = Wrong::ALL.into_iter().find(|wrong| wrong.name() == name);
-                    let names: Vec<&str> = Wrong::ALL.iter().map(|wrong| wrong.name()).collect();
-                    arguments.wrong =
-                        Some(known.ok_or_else(|| format!("there is no wrong design `{name}`; there are {}", names.join(", ")))?);
-                }
-                other => return Err(format!("`{other}` is not known")),
-            }
-        }
-        Ok(Some(arguments))
-    }
-}
-
-fn number(text: &str) -> Result<u64, String> {
-    text.parse().map_err(|_| format!("`{text}` is no whole number"))
+fn wrong(name: &str) -> Result<Wrong, String> {
+    let names: Vec<&str> = Wrong::ALL.iter().map(|wrong| wrong.name()).collect();
+    let known = Wrong::ALL.into_iter().find(|wrong| wrong.name() == name);
+    known.ok_or_else(|| format!("there are {}", names.join(", ")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read(line: &str) -> Result<Option<Arguments>, String> {
-        Arguments::read(line.split_whitespace().map(str::to_owned))
+    fn read(line: &str) -> Result<Arguments, clap::Error> {
+        Arguments::try_parse_from(std::iter::once("faults").chain(line.split_whitespace()))
     }
 
     #[test]
-    fn a_command_line_is_read_or_says_what_is_wrong() {
-        let arguments = read("--histories 7 --seed 9 --no-pairs --wrong ttl-trusted").unwrap().unwrap();
-        assert_eq!((arguments.histories, arguments.seed, arguments.pairs), (7, 9, false));
+    fn a_command_line_is_read() {
+        let arguments = read("--histories 7 --seed 9 --no-pairs --wrong ttl-trusted").unwrap();
+        assert_eq!((arguments.histories, arguments.seed, arguments.no_pairs), (7, 9, true));
         assert_eq!(arguments.wrong, Some(Wrong::TtlTrusted));
-        assert_eq!(read("--replay 3").unwrap().unwrap().mode, Mode::Replay("3".into()));
-        assert_eq!(read("--help"), Ok(None));
-        assert!(read("--histories x").unwrap_err().contains("no whole number"));
-        assert!(read("--wrong x").unwrap_err().contains("there are duplicates-dropped"));
-        assert!(read("--seed").unwrap_err().contains("needs a value"));
-        assert!(read("--sead 1").unwrap_err().contains("not known"));
+        assert_eq!(read("--replay 3").unwrap().replay.as_deref(), Some("3"));
+        assert!(read("--wrong x").unwrap_err().to_string().contains("there are duplicates-dropped"));
+        assert!(read("--threads 1").is_ok() && read("--threads 64").is_ok());
+        assert!(read("--threads 0").is_err() && read("--threads 65").is_err());
     }
 }

@@ -15,7 +15,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use arguments::{Arguments, Mode};
+use arguments::Arguments;
+use clap::Parser as _;
 use tests::simulation::{History, Plan, Small, exhaust, play, verdict};
 
 #[global_allocator]
@@ -40,20 +41,10 @@ struct Totals {
 }
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::read(std::env::args().skip(1)) {
-        Ok(Some(arguments)) => arguments,
-        Ok(None) => {
-            println!("{}", arguments::HELP);
-            return ExitCode::SUCCESS;
-        }
-        Err(message) => {
-            eprintln!("faults: {message}\n\n{}", arguments::HELP);
-            return ExitCode::from(2);
-        }
-    };
-    match &arguments.mode {
-        Mode::Replay(id) => replay(id, &arguments),
-        Mode::Run => run(&arguments),
+    let arguments = Arguments::parse();
+    match &arguments.replay {
+        Some(id) => replay(id, &arguments),
+        None => run(&arguments),
     }
 }
 
@@ -77,11 +68,11 @@ fn run(arguments: &Arguments) -> ExitCode {
     let mut all_violations = Vec::new();
     thread::scope(|scope| {
         scope.spawn(|| tell_progress(&totals, began));
-        if arguments.small && arguments.wrong.is_none() {
+        if !arguments.no_small && arguments.wrong.is_none() {
             for system in Small::all() {
                 println!("{system}: every fault at each of its {} calls", exhaust::calls_of(system).len());
                 spread(&totals, arguments, exhaust::singles(system));
-                if arguments.pairs && !system.is_two_events() {
+                if !arguments.no_pairs && !system.is_two_events() {
                     println!("{system}: and every second fault at each call after it");
                     spread(&totals, arguments, exhaust::pairs(system));
                 }
