@@ -53,12 +53,14 @@ fn histories_at_random_lose_double_and_stick_nothing() {
 
 #[test]
 fn the_same_plan_is_the_same_history() {
-    for seed in [3, 14, 15] {
+    let mut lines = 0;
+    for seed in 3..9 {
         let plan = Plan::random(seed);
         let (once, again) = (play(&plan, true), play(&plan, true));
-        assert!(once.trace.len() > 10);
+        lines += once.trace.len();
         assert_eq!(once, again, "seed {seed}");
     }
+    assert!(lines > 100, "{lines}");
 }
 
 /// A simulation that finds nothing could be one that looks at nothing.

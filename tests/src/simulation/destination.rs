@@ -77,6 +77,7 @@ impl Exchange for SimulatedExchange {
         tokio::time::sleep(slow + self.director.moment()).await;
         // Waits as long as the client would, or for ever if the function is killed.
         match fate {
+            Fate::Succeed if self.director.refuses_credentials() => answer(StatusCode::UNAUTHORIZED),
             Fate::Succeed | Fate::SucceedUnowned | Fate::Partly { .. } => {
                 arrive();
                 answer(StatusCode::OK)

@@ -96,10 +96,13 @@ impl Faults {
     }
 }
 
+/// What is "down" while destinations refuse our credentials.
+pub const CREDENTIALS: &str = "credentials";
+
 /// A service that is down.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outage {
-    /// As in the trace: `dynamodb`, `sqs`, `s3`, `secretsmanager`, `destination`.
+    /// As in the trace: `dynamodb`, `sqs`, `s3`, `secretsmanager`, `destination`; or [`CREDENTIALS`].
     pub service: &'static str,
     /// From when, after the beginning.
     pub from: Duration,
@@ -181,6 +184,15 @@ impl Director {
             )
         });
         fate
+    }
+
+    /// Whether destinations refuse our credentials now; if so, that was a fault.
+    pub fn refuses_credentials(&self) -> bool {
+        let now = clock::now();
+        let mut state = self.lock();
+        let refuses = state.faults.outages.iter().any(|outage| outage.covers(CREDENTIALS, now));
+        state.faulted += u64::from(refuses);
+        refuses
     }
 
     /// Whether the last message that the function sent since it was last asked was taken; `None`: it sent none.

@@ -6,7 +6,7 @@ use auditor::{AUDIT_DELAY_SECONDS, OVERLAP_SECONDS};
 use fastrand::Rng;
 
 use super::{
-    director::{Faults, Outage},
+    director::{CREDENTIALS, Faults, Outage},
     wrong::Wrong,
 };
 use crate::model::Fate;
@@ -53,6 +53,8 @@ pub struct Webhook {
     pub persistence: Persistence,
     /// Whether its signature is genuine.
     pub genuine: bool,
+    /// Whether its body is too large for an item, and goes to the bucket.
+    pub large: bool,
 }
 
 /// How senders react to anything but a 2xx.
@@ -162,6 +164,8 @@ impl fmt::Display for Small {
     }
 }
 
+/// One event in so many has a large body: each of them takes as long as many others.
+const LARGE_ONE_IN: u8 = 30;
 /// For how long things go wrong at random.
 const TROUBLE: Duration = Duration::from_secs(10 * 60);
 
@@ -176,6 +180,7 @@ impl Webhook {
             copies: 1,
             persistence: Persistence::Stripe,
             genuine: true,
+            large: false,
         }
     }
 }
@@ -215,7 +220,7 @@ impl Plan {
         let one_in = [0, 6, 12, 25, 60][rng.usize(..5)];
         let mut outages = Vec::new();
         if rng.u8(..4) == 0 {
-            let services = ["dynamodb", "sqs", "s3", "secretsmanager", "destination"];
+            let services = ["dynamodb", "sqs", "s3", "secretsmanager", "destination", CREDENTIALS];
             outages.push(Outage {
                 service: services[rng.usize(..services.len())],
                 from: Duration::from_secs(rng.u64(..120)),
@@ -304,6 +309,7 @@ fn drawn(rng: &mut Rng, number: usize) -> Vec<Webhook> {
         at: Duration::from_millis(rng.u64(..5_000)),
         copies: [1, 1, 1, 2, 3][rng.usize(..5)],
         persistence,
+        large: rng.u8(..LARGE_ONE_IN) == 0,
         ..Webhook::simple(source, &format!("event-{number}"))
     };
     let mut webhooks = vec![first.clone()];

@@ -43,6 +43,8 @@ const IDLE: Duration = Duration::from_secs(60);
 const POLLERS: usize = 2;
 /// Messages of one batch, at most.
 const BATCH_MAX: u64 = 10;
+/// Characters of a large body: six bits of each remain, and more than 350 KB go to the bucket.
+const FILLER_CHARS: usize = 520_000;
 /// Audits that may be needed until everything is accounted for, before a history counts as stuck.
 const AUDITS_MAX: usize = 40;
 /// Redrives that may be needed until nothing is dead.
@@ -118,8 +120,17 @@ pub(super) fn body_of(webhook: &Webhook) -> String {
             let updated_at = BEGINNING.to_rfc3339();
             json!({"customer": {"id": customer, "email": webhook.text, "updated_at": updated_at}}).to_string()
         }
-        _ => json!({"type": "simulated", "text": webhook.text}).to_string(),
+        _ => json!({"type": "simulated", "text": webhook.text, "filler": filler(webhook)}).to_string(),
     }
+}
+
+/// Nothing; or, for a large body, so much of what cannot be compressed that it goes to the bucket.
+fn filler(webhook: &Webhook) -> String {
+    if !webhook.large {
+        return String::new();
+    }
+    let mut rng = fastrand::Rng::with_seed(webhook.text.bytes().map(u64::from).sum());
+    (0..FILLER_CHARS).map(|_| rng.alphanumeric()).collect()
 }
 
 /// A handler whose effect can be counted.
@@ -563,6 +574,7 @@ impl World {
             if unsettled.is_empty() {
                 break;
             }
+            self.resume().await;
             // The next audit that sees them: of their own window, then an hour later, then with every quarter of an hour.
             let wait = if looked_twice { 15 * 60 + 1 } else { AUDIT_DELAY_SECONDS + 60 };
             let newest = unsettled.iter().map(|event| event.received_at).max().unwrap_or(BEGINNING);
@@ -585,7 +597,7 @@ impl World {
             }
             // Then the operator waits until what is down is up again.
             if number == REDRIVES_EARLY {
-                sleep(self.plan.faults.over_after().saturating_sub(clock::now().since(BEGINNING))).await;
+                self.all_is_up().await;
             }
             self.redrive().await;
             self.quiet().await;
@@ -593,6 +605,26 @@ impl World {
         self.check_dead_letters();
         let ledger = Ledger::new(&self.aws.config(VERDICT), LEDGER.to_owned());
         super::verdict::account(&self.aws, &ledger).await
+    }
+
+    /// The operator mends the credentials that destinations refused, and says so: what was paused goes on with the next audit.
+    async fn resume(&self) {
+        let items = self.aws.items(LEDGER);
+        let text = |item: &model::Item, name| item.get(name).and_then(model::Value::text).map(str::to_owned);
+        let states = items.iter().filter(|item| text(item, "sk").as_deref() == Some("state"));
+        let paused: Vec<String> = states.filter_map(|item| text(item, "pk")).collect();
+        if !paused.is_empty() {
+            self.all_is_up().await;
+            self.director.note(|| format!("resumed: {paused:?}"));
+            for destination in paused {
+                self.aws.remove_item(LEDGER, &destination, "state");
+            }
+        }
+    }
+
+    /// Until nothing is down any more.
+    async fn all_is_up(&self) {
+        sleep(self.plan.faults.over_after().saturating_sub(clock::now().since(BEGINNING))).await;
     }
 
     fn check_dead_letters(&self) {
