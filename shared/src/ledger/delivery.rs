@@ -52,7 +52,8 @@ impl Status {
         }
     }
 
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    /// The status of a word, if it is one.
+    pub fn parse(text: &str) -> Option<Self> {
         [Self::Processing, Self::Done, Self::Retrying, Self::Paused, Self::Dead]
             .into_iter()
             .find(|status| status.as_str() == text)

@@ -214,7 +214,7 @@ impl Plan {
     pub fn random(seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
         let mut webhooks = Vec::new();
-        for number in 0..[1, 1, 1, 1, 2, 2, 3][rng.usize(..7)] {
+        for number in 0..[1, 1, 1, 1, 1, 2, 3][rng.usize(..7)] {
             webhooks.extend(drawn(&mut rng, number));
         }
         let one_in = [0, 6, 12, 25, 60][rng.usize(..5)];

@@ -8,9 +8,8 @@ use std::{
 use auditor::{Account, Standing};
 use shared::{
     doorbell::Doorbell,
-    event::{BodyDigest, EventKey},
-    ledger::Ledger,
-    names::{DestinationName, EventId, SourceName},
+    event::BodyDigest,
+    ledger::{Status, audit::Progress},
     time::Timestamp,
 };
 
@@ -39,6 +38,7 @@ pub(super) struct DeliveryItem {
     pub(super) status: String,
     pub(super) generation: u64,
     pub(super) replay: u64,
+    pub(super) lease_until: Option<Timestamp>,
 }
 
 fn text<'i>(item: &'i Item, name: &str) -> Option<&'i str> {
@@ -81,6 +81,7 @@ pub(super) fn deliveries(aws: &Aws) -> Vec<DeliveryItem> {
                 status: text(item, "status")?.to_owned(),
                 generation: number(item, "generation")?,
                 replay: number(item, "replay").unwrap_or_default(),
+                lease_until: number(item, "lease_until").map(Timestamp::from_millis),
             })
         })
         .collect()
@@ -131,23 +132,21 @@ pub(super) fn dead_without_letter(aws: &Aws) -> Vec<String> {
 }
 
 /// The account of all events, by the auditor's own rules.
-pub(super) async fn account(aws: &Aws, ledger: &Ledger) -> Option<Account> {
+pub(super) fn account(aws: &Aws) -> Account {
+    let deliveries = deliveries(aws);
     let mut account = Account::default();
     for event in events(aws) {
-        let (source, event_id) = event.key.split_once('#')?;
-        let key = EventKey { source: SourceName::parse(source).ok()?, event_id: EventId::parse(event_id).ok()? };
-        let doorbells: Vec<Doorbell> = event
-            .destinations
-            .iter()
-            .filter_map(|name| Some(Doorbell::first(&key, &DestinationName::parse(name).ok()?)))
-            .collect();
-        let progress = ledger.progress(&doorbells).await.ok()?;
-        for doorbell in doorbells {
-            let found = progress.get(&(key.clone(), doorbell.destination));
-            account.count(Standing::of(found, event.received_at, clock::now()));
+        for destination in &event.destinations {
+            let of_event = |delivery: &&DeliveryItem| delivery.event == event.key && delivery.destination == *destination;
+            let progress = deliveries.iter().find(of_event).map(|delivery| Progress {
+                status: Status::parse(&delivery.status),
+                generation: Timestamp::from_millis(delivery.generation),
+                lease_until: delivery.lease_until,
+            });
+            account.count(Standing::of(progress.as_ref(), event.received_at, clock::now()));
         }
     }
-    Some(account)
+    account
 }
 
 /// All that does not hold, each with one of the words `lost`, `doubled`, `stuck`, `forged`, `unbalanced`, or what was seen on the way.
@@ -162,9 +161,9 @@ pub fn judge(plan: &Plan, outcome: &Outcome) -> Vec<String> {
             faults.push(format!("forged: {} left a trace in the ledger", webhook.id));
         }
     }
-    match &outcome.account {
-        Some(account) if account.unaccounted() == 0 && account.recorded == account.done => {}
-        account => faults.push(format!("unbalanced: {account:?}")),
+    let account = &outcome.account;
+    if account.unaccounted() != 0 || account.recorded != account.done {
+        faults.push(format!("unbalanced: {account:?}"));
     }
     for queue in [world::DOORBELLS, world::DEAD_LETTERS] {
         let left = outcome.aws.messages(queue).len();

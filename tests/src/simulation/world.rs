@@ -15,7 +15,6 @@ use shared::{
     config::Gateway,
     doorbell::Doorbell,
     event::Event,
-    ledger::Ledger,
     secrets::Keyring,
     signatures::UnverifiedWebhook,
     time::{DAY_SECONDS, Timestamp},
@@ -26,7 +25,7 @@ use worker::{Failure, Handler, Handlers, Invocation, OnRefused, Worker};
 use super::{
     clock::{self, BEGINNING},
     destination::{Journal, SimulatedExchange},
-    director::{Director, Kind, VERDICT},
+    director::{Director, Kind},
     plan::{Plan, Webhook},
     wrong::Wrong,
 };
@@ -176,7 +175,7 @@ pub struct Outcome {
     /// The account, with its ledger and queues.
     pub aws: Aws,
     /// The last audit's account of everything.
-    pub account: Option<Account>,
+    pub account: Account,
     /// What was seen to go wrong on the way.
     pub violations: Vec<String>,
     /// Calls and faults.
@@ -269,7 +268,7 @@ pub(super) async fn run(plan: Plan, traced: bool) -> Outcome {
 }
 
 impl World {
-    async fn live(self: Rc<Self>) -> Option<Account> {
+    async fn live(self: Rc<Self>) -> Account {
         for webhook in self.plan.webhooks.clone() {
             for _ in 0..webhook.copies {
                 self.senders.set(self.senders.get() + 1);
@@ -566,7 +565,7 @@ impl World {
     }
 
     /// Waits until nobody has anything to do, and audits and redrives until everything is done. The last account is the whole ledger's.
-    async fn settle(&self) -> Option<Account> {
+    async fn settle(&self) -> Account {
         self.quiet().await;
         let mut looked_twice = false;
         for _ in 0..AUDITS_MAX {
@@ -603,8 +602,7 @@ impl World {
             self.quiet().await;
         }
         self.check_dead_letters();
-        let ledger = Ledger::new(&self.aws.config(VERDICT), LEDGER.to_owned());
-        super::verdict::account(&self.aws, &ledger).await
+        super::verdict::account(&self.aws)
     }
 
     /// The operator mends the credentials that destinations refused, and says so: what was paused goes on with the next audit.
