@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use shared::{
     event::{BodyDigest, EventKey},
-    names::{EventId, SourceName},
+    names::{DestinationName, EventId, SourceName},
     time::Timestamp,
 };
 
@@ -34,6 +34,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Look at events of a stack and at what is in quarantine beside them, and settle that
     Events(EventsArgs),
+    /// Tell how destinations of a stack are, pause one, or let it go on
+    Destinations(DestinationsArgs),
 }
 
 /// `posthouse verify`
@@ -236,6 +238,58 @@ pub struct SettleArgs {
     pub dry_run: bool,
 }
 
+/// `posthouse destinations`
+///
+/// Region and credentials are found as by other AWS tools: AWS_REGION, AWS_PROFILE, single sign-on, roles.
+#[derive(Debug, Args)]
+#[command(arg_required_else_help = true, subcommand_required = true)]
+pub struct DestinationsArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: DestinationsCommand,
+}
+
+/// The commands about destinations.
+#[derive(Debug, Subcommand)]
+pub enum DestinationsCommand {
+    /// Tell whether a destination is paused, and how its circuit is
+    Show(DestinationArgs),
+    /// Let deliveries to a destination wait until it is resumed; no attempt of theirs is spent
+    Pause(PauseArgs),
+    /// Let a paused destination go on, and forget how it failed; what waits there is rung for within two minutes
+    Resume(DestinationArgs),
+}
+
+/// `posthouse destinations show` and `posthouse destinations resume`
+#[derive(Debug, Args)]
+pub struct DestinationArgs {
+    /// The stack, as it was deployed
+    #[arg(long, value_name = "NAME")]
+    pub stack: String,
+    /// The destination, as gateway.toml names it
+    #[arg(value_parser = DestinationName::parse)]
+    pub destination: DestinationName,
+}
+
+/// `posthouse destinations pause`
+#[derive(Debug, Args)]
+pub struct PauseArgs {
+    /// Which destination.
+    #[command(flatten)]
+    pub which: DestinationArgs,
+    /// Why, for whoever looks at it next
+    #[arg(long, value_name = "TEXT", default_value = "by an operator", value_parser = reason)]
+    pub reason: String,
+}
+
+/// Longest reason of a pause, in characters.
+pub const REASON_CHARS_MAX: usize = 200;
+
+fn reason(text: &str) -> Result<String, String> {
+    let is_one = !text.trim().is_empty() && text.chars().count() <= REASON_CHARS_MAX && !text.chars().any(char::is_control);
+    if is_one { Ok(text.to_owned()) } else { Err(format!("write 1 to {REASON_CHARS_MAX} characters on one line")) }
+}
+
 /// Most entries of one list.
 pub const LISTED_MAX: i64 = 1000;
 /// Entries of one list unless the command line says otherwise.
@@ -321,6 +375,10 @@ mod tests {
             vec!["posthouse", "events", "conflicts", "--stack", "a", "--source", "Git Hub"],
             vec!["posthouse", "events", "show", "--stack", "a", "github"],
             vec!["posthouse", "events", "accept", "--stack", "a", "github", "7"],
+            vec!["posthouse", "destinations"],
+            vec!["posthouse", "destinations", "pause", "ci"],
+            vec!["posthouse", "destinations", "resume", "--stack", "a", "C I"],
+            vec!["posthouse", "destinations", "pause", "--stack", "a", "ci", "--reason", " "],
             vec!["posthouse", "events", "accept", "--stack", "a", "github", "7", "abcdef", "--replay", "8"],
         ] {
             assert_eq!(Cli::try_parse_from(&wrong).unwrap_err().exit_code(), 2, "{wrong:?}");
@@ -340,8 +398,15 @@ mod tests {
     }
 
     #[test]
+    fn a_reason_is_bounded() {
+        assert!(reason(&"é".repeat(REASON_CHARS_MAX)).is_ok());
+        assert!(reason(&"é".repeat(REASON_CHARS_MAX + 1)).is_err());
+        assert!(reason("a\nb").is_err());
+    }
+
+    #[test]
     fn help_and_version_are_everywhere() {
-        for command in ["verify", "send", "providers", "check", "events"] {
+        for command in ["verify", "send", "providers", "check", "events", "destinations"] {
             let help = Cli::try_parse_from(["posthouse", command, "--help"]).unwrap_err();
             assert_eq!(help.exit_code(), 0, "{command}");
             assert!(help.to_string().contains(&format!("Usage: posthouse {command}")), "{help}");

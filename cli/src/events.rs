@@ -10,7 +10,7 @@ use shared::{
     bodies::StoredBody,
     doorbell::Doorbell,
     event::{Event, EventKey},
-    ledger::{Acceptance, Kind, LedgerError, Quarantined},
+    ledger::{Acceptance, Kind, Quarantined},
     names::{DestinationName, EventId},
     time::Timestamp,
 };
@@ -20,12 +20,6 @@ use crate::{
     args::{BesideArgs, EventsArgs, EventsCommand, ListArgs, SettleArgs, ShowArgs},
     stack::Stack,
 };
-
-impl From<LedgerError> for Stop {
-    fn from(error: LedgerError) -> Self {
-        Self::Asked(error.to_string())
-    }
-}
 
 /// Runs one of the commands.
 pub(crate) async fn run(args: &EventsArgs, now: Timestamp, out: &mut impl Write) -> Result<Outcome, Stop> {

@@ -8,6 +8,7 @@ mod advice;
 pub mod args;
 mod capture;
 mod check;
+mod destinations;
 mod events;
 mod files;
 mod handshakes;
@@ -29,7 +30,7 @@ use std::{
     process::ExitCode,
 };
 
-use shared::{secrets::Secret, time::Timestamp};
+use shared::{ledger::LedgerError, secrets::Secret, time::Timestamp};
 
 use args::{Cli, Command};
 
@@ -93,6 +94,12 @@ impl Stop {
     }
 }
 
+impl From<LedgerError> for Stop {
+    fn from(error: LedgerError) -> Self {
+        Self::Asked(error.to_string())
+    }
+}
+
 impl From<Stop> for ExitCode {
     fn from(_: Stop) -> Self {
         Self::from(2)
@@ -108,5 +115,6 @@ pub async fn run(cli: Cli, surroundings: Surroundings, out: &mut impl Write) -> 
         Command::Providers(args) => providers::run(&args, out),
         Command::Check(args) => check::run(&args, out),
         Command::Events(args) => events::run(&args, surroundings.now, out).await,
+        Command::Destinations(args) => destinations::run(&args, surroundings.now, out).await,
     }
 }

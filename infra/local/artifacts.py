@@ -23,9 +23,10 @@ BUILD_COMMAND = "make build-local"
 FUNCTION = "AWS::Serverless::Function"
 LAYER = "AWS::Serverless::LayerVersion"
 CONFIG_NAME = "gateway.toml"
-DESTINATION_IN_CONFIG = re.compile(r"http://127\.0\.0\.1:4568(?=[/\"'])")
-"""How the local configuration writes the destination: at the default stack's port."""
+DESTINATION_IN_CONFIG = re.compile(r"(?<=://127\.0\.0\.1:)4568(?=[/\"'])")
+"""How the local configuration writes the destination's port: that of the default stack."""
 ENROLLED_SUFFIX = "-enrolled"
+OAUTH_SUFFIX = "-oauth"
 ZIP_TIME = (2024, 1, 1, 0, 0, 0)
 
 Template = dict[str, Any]
@@ -103,14 +104,22 @@ def local_config(path: Path, destination_port: int) -> bytes:
         path = path / CONFIG_NAME
     if not path.is_file():
         raise StackError(f"There is no gateway configuration {path}.")
-    return DESTINATION_IN_CONFIG.sub(f"http://127.0.0.1:{destination_port}", path.read_text()).encode()
+    return DESTINATION_IN_CONFIG.sub(str(destination_port), path.read_text()).encode()
+
+
+def beside_config(path: Path) -> dict[str, bytes]:
+    """What else is in the folder of the configuration, as contracts, by its path from there; of a single file nothing."""
+    if not path.is_dir():
+        return {}
+    files = [file for file in sorted(path.rglob("*")) if file.is_file() and file != path / CONFIG_NAME]
+    return {file.relative_to(path).as_posix(): file.read_bytes() for file in files}
 
 
 def secrets_of(config: bytes) -> dict[str, str]:
     """What each secret that the gateway configuration names starts as where the template does not make it.
 
     Random text, so that its source is never open. One that the receiver itself writes, when a provider's handshake
-    brings it, is empty, with enrolment closed.
+    brings it, is empty, with enrolment closed; one that the worker writes has a refresh token.
     """
     try:
         settings = tomllib.loads(config.decode())
@@ -118,20 +127,31 @@ def secrets_of(config: bytes) -> dict[str, str]:
         raise StackError(f"The gateway configuration is not TOML: {problem}") from None
     # Whatever else may be wrong with it, the functions say.
     tables = [settings.get(section) for section in ("sources", "destinations")]
-    entries = [entry for table in tables if isinstance(table, dict) for entry in table.values()]
-    named = {
-        str(entry[key])
-        for entry in entries
-        if isinstance(entry, dict)
-        for key in ("secret", "handshake_secret")
-        if key in entry
-    }
-    closed = json.dumps({"keys": [], "enrolUntil": "2000-01-01T00:00:00Z"})
-    return {name: closed if name.endswith(ENROLLED_SUFFIX) else secrets.token_hex(32) for name in sorted(named)}
+    entries = [
+        entry for table in tables if isinstance(table, dict) for entry in table.values() if isinstance(entry, dict)
+    ]
+    proofs = [entry["auth"] for entry in entries if isinstance(entry.get("auth"), dict)]
+    named = {str(entry[key]) for entry in entries + proofs for key in ("secret", "handshake_secret") if key in entry}
+    basic = {str(proof.get("secret")) for proof in proofs if proof.get("type") == "basic"}
+    return {name: initial_secret(name, is_basic=name in basic) for name in sorted(named)}
 
 
-def package(template: Template, binaries: Path, config: bytes | None, upload: Callable[[bytes], str]) -> Template:
-    """The template with the code of every function, and the configuration as the layer, uploaded and referred to."""
+def initial_secret(name: str, *, is_basic: bool) -> str:
+    if name.endswith(ENROLLED_SUFFIX):
+        return json.dumps({"keys": [], "enrolUntil": "2000-01-01T00:00:00Z"})
+    if name.endswith(OAUTH_SUFFIX):
+        return json.dumps({"clientSecret": secrets.token_hex(32), "refreshToken": secrets.token_hex(32)})
+    return f"posthouse:{secrets.token_hex(32)}" if is_basic else secrets.token_hex(32)
+
+
+def package(
+    template: Template,
+    binaries: Path,
+    config: bytes | None,
+    upload: Callable[[bytes], str],
+    beside: dict[str, bytes] | None = None,
+) -> Template:
+    """The template with the code of every function, and the configuration with what is beside it as the layer, uploaded."""
     packaged: Template = json.loads(json.dumps(template))
     for name, binary in binaries_of(packaged).items():
         archive = zip_files({"bootstrap": ((binaries / binary).read_bytes(), 0o755)})
@@ -139,8 +159,9 @@ def package(template: Template, binaries: Path, config: bytes | None, upload: Ca
     layers = resources_of(packaged, LAYER)
     if layers and config is None:
         raise StackError(f"The template has the layer {', '.join(layers)}: give its configuration with --config.")
+    files = {name: (content, 0o644) for name, content in {**(beside or {}), CONFIG_NAME: config or b""}.items()}
     for layer in layers.values():
-        layer.setdefault("Properties", {})["ContentUri"] = upload(zip_files({CONFIG_NAME: (config or b"", 0o644)}))
+        layer.setdefault("Properties", {})["ContentUri"] = upload(zip_files(files))
     return packaged
 
 

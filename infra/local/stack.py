@@ -10,6 +10,7 @@ A stack with base port P uses P (AWS), P+1 (wire: what functions call, passed on
 """
 
 import argparse
+import hashlib
 import fcntl
 import json
 import os
@@ -24,6 +25,7 @@ from typing import Any
 
 import artifacts
 import processes
+import targets
 from processes import HOST, Process, Service, StackError
 
 HERE = Path(__file__).resolve().parent
@@ -277,12 +279,15 @@ def deploy_if_changed(options: argparse.Namespace, state: State, template: artif
     binaries = artifacts.binaries_of(template)
     has_layer = bool(artifacts.resources_of(template, artifacts.LAYER))
     config = artifacts.local_config(options.config, state.port + 2) if has_layer else None
+    beside = artifacts.beside_config(options.config) if has_layer else {}
     parameters = parameters_of(template, dict(options.parameter))
     wanted = artifacts.fingerprint(
         template,
         [artifacts.file_digest(options.binaries / binary, state.digests) for binary in sorted(set(binaries.values()))],
         config,
+        {name: hashlib.sha256(content).hexdigest() for name, content in beside.items()},
         parameters,
+        targets.FUNCTION_SOURCE.read_text(),
     )
     if wanted == state.deployed and (state.directory / "outputs.json").exists():
         return "nothing has changed"
@@ -291,10 +296,12 @@ def deploy_if_changed(options: argparse.Namespace, state: State, template: artif
 
     try:
         with processes.progress("packaging and uploading the functions"):
-            packaged = artifacts.package(template, options.binaries, config, deployment.uploader(state.port))
+            packaged = artifacts.package(template, options.binaries, config, deployment.uploader(state.port), beside)
         outputs = deployment.deploy(state.port, options.name, packaged, parameters)
         # After the template's own, which would meet them otherwise.
         deployment.create_secrets(state.port, options.name, secrets)
+        if targets.PARAMETERS.keys() <= template.get("Parameters", {}).keys():
+            targets.create(lambda service: deployment.client(service, state.port), f"http://{HOST}:{state.port + 2}")
     except StackError as problem:
         emulator_log = state.log("emulator")
         raise StackError(f"{problem}\n\nThe end of {emulator_log}:\n{processes.tail(emulator_log)}") from None
@@ -312,7 +319,7 @@ def parameters_of(template: artifacts.Template, given: dict[str, str]) -> dict[s
     if unknown:
         raise StackError(f"the template has no parameter {', '.join(unknown)}; it has {', '.join(sorted(known))}")
     architecture = "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64"
-    local = {"Architecture": architecture, "StageName": "local", **THROTTLE}
+    local = {"Architecture": architecture, "StageName": "local", **THROTTLE, **targets.PARAMETERS}
     return {name: value for name, value in local.items() if name in known} | given
 
 

@@ -52,6 +52,7 @@ STARRED_RESOURCES = {
     ("ReceiverRole", "ReadSigningSecrets"): "the stack's prefix; gateway.toml names the secrets, the template does not know them",
     ("ReceiverRole", "EnrolWhatHandshakesBring"): "secrets of the stack whose names end in `-enrolled`; gateway.toml names them",
     ("WorkerRole", "ReadDestinationSecrets"): "the stack's prefix; gateway.toml names the secrets, the template does not know them",
+    ("WorkerRole", "KeepRefreshTokens"): "secrets of the stack whose names end in `-oauth`; gateway.toml names them",
     ("RotationRole", "ReadKeyrings"): "the stack's prefix; an operator may rotate any secret of the stack",
     ("RotationRole", "StageANewKeyring"): "the stack's prefix; an operator may rotate any secret of the stack",
 }
@@ -89,6 +90,15 @@ def as_list(value):
     return value if isinstance(value, list) else [value]
 
 
+def unconditional(statement):
+    """The statement itself, where it is there on a condition only."""
+    if "Fn::If" not in statement:
+        return statement
+    _, then, otherwise = statement["Fn::If"]
+    assert otherwise == {"Ref": "AWS::NoValue"}
+    return then
+
+
 FUNCTIONS = resources_of("AWS::Serverless::Function")
 ALARMS = resources_of("AWS::CloudWatch::Alarm")
 ROLES = resources_of("AWS::IAM::Role")
@@ -96,7 +106,7 @@ STATEMENTS = [
     pytest.param(role, statement, id=f"{role}-{statement['Sid']}")
     for role, resource in ROLES.items()
     for policy in resource["Properties"]["Policies"]
-    for statement in policy["PolicyDocument"]["Statement"]
+    for statement in map(unconditional, policy["PolicyDocument"]["Statement"])
 ]
 
 
@@ -379,13 +389,16 @@ def test_a_statement_names_its_resources(role, statement):
         text = resource.get("Fn::Sub", "")
         if "*" in text:
             assert (role, statement["Sid"]) in STARRED_RESOURCES
-            secrets = r".+[:}]secret:\$\{AWS::StackName\}/\*(-enrolled-\?{6})?"
+            secrets = r".+[:}]secret:\$\{AWS::StackName\}/\*(-(enrolled|oauth)-\?{6})?"
             assert re.fullmatch(secrets + r"|\$\{BodiesBucket\.Arn\}/\*", text), text
 
 
-def test_only_rotation_writes_secrets_and_the_receiver_those_that_are_enrolled():
-    # Secrets Manager puts a hyphen and six characters behind a name: `*` alone would let in names that go on after `-enrolled`.
-    suffix = re.search(r'ENROLLED_SUFFIX: &str = "(.+)";', (ROOT / "shared/src/config/mod.rs").read_text())[1]
+def test_only_rotation_writes_secrets_and_receiver_and_worker_those_that_are_theirs():
+    # Secrets Manager puts a hyphen and six characters behind a name: `*` alone would let in names that go on after the suffix.
+    def suffix(name, file):
+        return re.search(rf'{name}_SUFFIX: &str = "(.+)";', (ROOT / "shared/src/config" / file).read_text())[1]
+
+    enrolled, oauth = suffix("ENROLLED", "mod.rs"), suffix("OAUTH", "http/auth.rs")
     prefix = "arn:${AWS::Partition}:secretsmanager:${AWS::Region}:${AWS::AccountId}:secret:${AWS::StackName}/*"
     writers = {
         role: resource["Fn::Sub"]
@@ -393,7 +406,44 @@ def test_only_rotation_writes_secrets_and_the_receiver_those_that_are_enrolled()
         for resource in as_list(statement["Resource"])
         if "secretsmanager:PutSecretValue" in as_list(statement["Action"])
     }
-    assert writers == {"RotationRole": prefix, "ReceiverRole": f"{prefix}{suffix}-??????"}
+    assert writers == {
+        "RotationRole": prefix,
+        "ReceiverRole": f"{prefix}{enrolled}-??????",
+        "WorkerRole": f"{prefix}{oauth}-??????",
+    }
+
+
+TARGETS = {
+    "LambdaTargets": ("InvokeTargets", "lambda:InvokeFunction", "lambda", ["function:a-b_1", "function:a:live", "function:a:$LATEST"], ["function:a*", "layer:a"]),
+    "EventBridgeTargets": ("PutEventsOnTargets", "events:PutEvents", "events", ["event-bus/default", "event-bus/a.b/c"], ["event-bus/*", "rule/a"]),
+    "SqsTargets": ("SendToTargets", "sqs:SendMessage", "sqs", ["a-b_1", "a.fifo"], ["*", "a*", "a.b"]),
+    "SnsTargets": ("PublishToTargets", "sns:Publish", "sns", ["a-b_1", "a.fifo"], ["*", "a*", "a.b"]),
+}
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_the_worker_may_call_the_targets_that_are_named_and_no_others(name):
+    sid, action, _, _, _ = TARGETS[name]
+    has = f"Has{name}"
+    (policy,) = properties("WorkerRole")["Policies"]
+    conditional = [entry["Fn::If"] for entry in policy["PolicyDocument"]["Statement"] if "Fn::If" in entry]
+    statement = {"Sid": sid, "Effect": "Allow", "Action": action, "Resource": {"Ref": name}}
+    assert [has, statement, {"Ref": "AWS::NoValue"}] in conditional
+    assert len(conditional) == len(TARGETS)
+    # An empty list is one empty text, and a statement with that for a resource would be refused.
+    assert TEMPLATE["Conditions"][has] == {"Fn::Not": [{"Fn::Equals": [{"Fn::Join": ["", {"Ref": name}]}, ""]}]}
+    assert TEMPLATE["Parameters"][name]["Default"] == ""
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_target_is_named_whole(name):
+    _, _, service, good, bad = TARGETS[name]
+    pattern = TEMPLATE["Parameters"][name]["AllowedPattern"]
+    assert re.search(pattern, "")
+    for resource in good:
+        assert re.search(pattern, f"arn:aws:{service}:eu-central-1:123456789012:{resource}"), resource
+    for text in [*(f"arn:aws:{service}:eu-central-1:123456789012:{resource}" for resource in bad), "*", f"arn:aws:{service}:*:*:*"]:
+        assert not re.search(pattern, text), text
 
 
 def test_the_receiver_neither_updates_nor_deletes():

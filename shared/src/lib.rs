@@ -9,14 +9,17 @@
 pub mod aws;
 pub mod bodies;
 pub mod config;
+pub mod contract;
 pub mod doorbell;
 pub mod environment;
 pub mod event;
 pub mod fetched;
+pub mod jq;
 pub mod ledger;
 pub mod location;
 pub mod names;
 pub mod observe;
+pub mod routing;
 pub mod secrets;
 pub mod signatures;
 pub mod time;

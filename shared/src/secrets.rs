@@ -89,6 +89,9 @@ pub enum KeyringError {
     /// Too many keys.
     #[error("the keyring has more than {KEYS_MAX} keys")]
     TooMany,
+    /// No refresh token where there should be one.
+    #[error(r#"the secret is not of the form {{"clientSecret":"…","refreshToken":"…"}}"#)]
+    NoRefreshToken,
     /// Starts like JSON, but is no keyring.
     #[error(r#"the secret is JSON but not of the form {{"keys":[{{"id","secret","notAfter"}}]}} (line {line}, column {column})"#)]
     Malformed {
@@ -164,6 +167,36 @@ impl Keyring {
     /// The text to store. It exposes the secrets, for Secrets Manager alone.
     pub fn expose(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+/// What a destination's refresh token lives in: `{"clientSecret":"…","refreshToken":"…"}`, by the operator at first. Whoever
+/// exchanges the refresh token for a new one writes that down, and what came with it, so that no other worker has to ask.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct RefreshGrant {
+    /// The client secret; a public client has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_secret: Option<Secret>,
+    /// Good for one exchange, or for many: the provider's choice.
+    pub refresh_token: Secret,
+    /// The access token that came with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access_token: Option<Secret>,
+    /// From then on the access token is not used.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "rfc3339")]
+    pub access_token_until: Option<Timestamp>,
+}
+
+impl RefreshGrant {
+    /// Parses a secret's text.
+    pub fn parse(text: &str) -> Result<Self, KeyringError> {
+        // serde's own message could quote the secret.
+        let grant: Self = serde_json::from_str(text).map_err(|_| KeyringError::NoRefreshToken)?;
+        match grant.refresh_token.expose().is_empty() {
+            true => Err(KeyringError::NoRefreshToken),
+            false => Ok(grant),
+        }
     }
 }
 
@@ -281,11 +314,9 @@ impl Keyrings {
         if is_there(&keyring) {
             return Ok(Enrolment::Enrolled);
         }
-        let full_name = format!("{}{name}", self.prefix);
         let Some(enrolled) = keyring.enrolled(secret, now) else { return Ok(Enrolment::Closed) };
-        let enrolled = enrolled.map_err(|reason| SecretsError::Unusable { secret: full_name.clone(), reason })?;
-        let put = self.client.put_secret_value().secret_id(&full_name).secret_string(enrolled.expose());
-        put.send().await.map_err(|error| SecretsError::Unwritable { secret: full_name, reason: aws::describe(&error) })?;
+        let enrolled = enrolled.map_err(|reason| SecretsError::Unusable { secret: self.full_name(name), reason })?;
+        self.write(name, enrolled.expose()).await?;
         self.remember(name, Cached::read_at(now, Arc::new(enrolled), now)).await;
         Ok(Enrolment::Enrolled)
     }
@@ -307,16 +338,38 @@ impl Keyrings {
         self.cache.lock().await.insert(name.to_owned(), cached);
     }
 
+    /// The refresh token in the secret `name`, as it is at this moment.
+    pub async fn refresh_grant(&self, name: &str) -> Result<RefreshGrant, SecretsError> {
+        let text = self.read_text(name).await?;
+        RefreshGrant::parse(text.expose()).map_err(|reason| SecretsError::Unusable { secret: self.full_name(name), reason })
+    }
+
+    /// Writes a refresh token down.
+    pub async fn put_refresh_grant(&self, name: &str, grant: &RefreshGrant) -> Result<(), SecretsError> {
+        self.write(name, serde_json::to_string(grant).unwrap_or_default()).await
+    }
+
     async fn read(&self, name: &str) -> Result<Keyring, SecretsError> {
-        let secret = format!("{}{name}", self.prefix);
-        let answer = self
-            .client
-            .get_secret_value()
-            .secret_id(&secret)
-            .send()
-            .await
-            .map_err(|error| SecretsError::Unreadable { secret: secret.clone(), reason: aws::describe(&error) })?;
-        Keyring::parse(answer.secret_string().unwrap_or_default()).map_err(|reason| SecretsError::Unusable { secret, reason })
+        let text = self.read_text(name).await?;
+        Keyring::parse(text.expose()).map_err(|reason| SecretsError::Unusable { secret: self.full_name(name), reason })
+    }
+
+    async fn read_text(&self, name: &str) -> Result<Secret, SecretsError> {
+        let secret = self.full_name(name);
+        let answer = self.client.get_secret_value().secret_id(&secret).send().await;
+        let answer = answer.map_err(|error| SecretsError::Unreadable { secret, reason: aws::describe(&error) })?;
+        Ok(Secret::new(answer.secret_string.unwrap_or_default()))
+    }
+
+    async fn write(&self, name: &str, text: String) -> Result<(), SecretsError> {
+        let secret = self.full_name(name);
+        let put = self.client.put_secret_value().secret_id(&secret).secret_string(text);
+        put.send().await.map_err(|error| SecretsError::Unwritable { secret, reason: aws::describe(&error) })?;
+        Ok(())
+    }
+
+    fn full_name(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
     }
 }
 
@@ -407,6 +460,23 @@ mod tests {
         let secrets: Vec<&str> = keyring.keys().iter().map(|key| key.secret.expose()).collect();
         assert_eq!(secrets, ["new", "old"]);
         assert!(!keyring.expose().contains("enrolUntil"));
+    }
+
+    #[test]
+    fn a_refresh_token_reads_back_as_it_was_written_and_is_never_shown() {
+        for text in [
+            r#"{"refreshToken":"hush"}"#,
+            r#"{"clientSecret":"a","refreshToken":"hush","accessToken":"c","accessTokenUntil":"2026-11-22T06:24:35Z"}"#,
+        ] {
+            let grant = RefreshGrant::parse(text).unwrap();
+            assert_eq!(serde_json::to_string(&grant).unwrap(), text);
+            assert!(!format!("{grant:?}").contains("hush"));
+        }
+        for wrong in ["", "hush", "{}", r#"{"refreshToken":""}"#, r#"{"refreshToken":"hush","extra":"hush"}"#] {
+            let error = RefreshGrant::parse(wrong).unwrap_err();
+            assert_eq!(error, KeyringError::NoRefreshToken, "{wrong}");
+            assert!(!error.to_string().contains("hush"));
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::{
-    destination::Entry,
+    destination::{Endpoint, Entry},
     wire::{Count, Fault, FaultReport},
 };
 
@@ -20,6 +20,21 @@ impl DestinationControl {
     /// Scripts what the destination answers to requests that name the event.
     pub async fn script(&self, name: &str, event: &str, script: Value) {
         send(self.http.put(self.url("_control", name, event)).json(&script)).await;
+    }
+
+    /// Scripts what the destination answers to every request to `name`.
+    pub async fn script_all(&self, name: &str, script: Value) {
+        send(self.http.put(format!("{}/_control/{name}", self.base)).json(&script)).await;
+    }
+
+    /// Makes a token endpoint (see [`Endpoint`]), or makes it anew.
+    pub async fn token_endpoint(&self, name: &str, endpoint: &Value) {
+        send(self.http.put(format!("{}/_token/{name}", self.base)).json(endpoint)).await;
+    }
+
+    /// What a token endpoint has done.
+    pub async fn token_endpoint_state(&self, name: &str) -> Endpoint {
+        fetch(self.http.get(format!("{}/_token/{name}", self.base))).await
     }
 
     /// Back to answering 200 for the event.

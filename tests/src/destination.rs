@@ -9,7 +9,12 @@
 //! | `DELETE /_control/{name}[?event=…]` | back to answering 200 |
 //! | `GET /_journal/{name}[?event=…]` | the [`Entry`]s of `name`, oldest first |
 //! | `DELETE /_journal/{name}` | forgets them |
+//! | `PUT /_token/{name}` | makes a token endpoint: an [`Endpoint`] |
+//! | `GET /_token/{name}` | the same, with what it has done |
+//! | `POST /_token/{name}` | asks it for a token; goes into the journal of `token-{name}`, and plays a script of that name |
 //! | `GET /_health` | 200 |
+//!
+//! It speaks TLS as well, on the same port, with a certificate of its own that nobody should trust.
 //!
 //! It honours the header `Idempotency-Key` as a good destination does: what it answers with 2xx it applies, once for each key, and
 //! a repeat of that key is answered like the first and applied no more. An answer that is then held back or cut off changes
@@ -31,13 +36,20 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode, Uri};
+use http::{HeaderMap, Method, StatusCode, Uri, request::Parts};
 use memchr::memmem;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
 
-use crate::server::{self, HangUp, OneOrMany, bad_request};
+mod token;
+
+pub use token::Endpoint;
+
+use crate::{
+    certificate::{Authority, Certificate},
+    server::{self, HangUp, OneOrMany, bad_request},
+};
 
 /// Entries that the journal holds over all names; the oldest go first.
 pub const JOURNAL_ENTRIES_MAX: usize = 50_000;
@@ -55,7 +67,7 @@ const SLOW_BODY_PIECES: usize = 10;
 ///
 /// In a script, a step is played `times` times and the next one follows. Without `times` a step is played once, and
 /// the last one for ever. After a last step that has `times` the destination answers 200 again.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Step {
     /// The status to answer with. With 2xx the request is applied.
@@ -146,7 +158,12 @@ pub struct Destination {
 impl Destination {
     /// Serves `listener` for ever.
     pub async fn serve(self, listener: TcpListener) {
-        server::serve(listener, move |request, _| {
+        self.serve_with(listener, &Authority::default(), Certificate::SelfSigned).await;
+    }
+
+    /// The same, with such a certificate.
+    pub async fn serve_with(self, listener: TcpListener, authority: &Authority, certificate: Certificate) {
+        server::serve_with(listener, Some(authority.acceptor(certificate)), move |request, _| {
             let destination = self.clone();
             async move { destination.handle(request).await }
         })
@@ -173,10 +190,38 @@ impl Destination {
                     _ => StatusCode::METHOD_NOT_ALLOWED.into_response(),
                 })
             }
+            (method, "_token", name) if !name.is_empty() => self.token(name, method, &parts, body).await,
             (_, own, _) if own.is_empty() || own.starts_with('_') => Ok(StatusCode::NOT_FOUND.into_response()),
             (method, name, _) => {
                 let step = self.receive(name, method, &parts.uri, &parts.headers, body);
                 play(step).await
+            }
+        }
+    }
+
+    async fn token(&self, name: &str, method: &Method, parts: &Parts, body: Bytes) -> Result<Response, HangUp> {
+        match *method {
+            Method::PUT => {
+                let endpoint = match serde_json::from_slice(&body) {
+                    Ok(endpoint) => endpoint,
+                    Err(error) => return Ok(bad_request(error)),
+                };
+                self.state().endpoints.insert(name.to_owned(), endpoint);
+                Ok(StatusCode::NO_CONTENT.into_response())
+            }
+            Method::GET => Ok(self
+                .state()
+                .endpoints
+                .get(name)
+                .map_or(StatusCode::NOT_FOUND.into_response(), |endpoint| Json(endpoint).into_response())),
+            _ => {
+                let step = self.receive(&format!("token-{name}"), method, &parts.uri, &parts.headers, body.clone());
+                if step != Step::default() {
+                    return play(step).await;
+                }
+                let mut state = self.state();
+                let endpoint = state.endpoints.get_mut(name);
+                Ok(endpoint.map_or(StatusCode::NOT_FOUND.into_response(), |found| found.answer(name, &parts.headers, &body)))
             }
         }
     }
@@ -258,6 +303,7 @@ struct State {
     scripts: HashMap<(String, Option<String>), Script>,
     journal: VecDeque<Entry>,
     journal_body_bytes: usize,
+    endpoints: HashMap<String, Endpoint>,
     /// Names with the idempotency keys that were applied there. It knows them for as long as the journal does.
     applied: HashSet<(String, String)>,
 }
@@ -390,3 +436,5 @@ mod base64_text {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod worker_tests;

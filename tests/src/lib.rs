@@ -15,6 +15,7 @@
 //! - [`control`] gives the journeys their hands on those two.
 //! - [`stack`] finds a running stack and gives the journeys in `tests/journeys/` their hands.
 //! - [`providers`] signs webhooks as the providers do, without any of Posthouse's own code.
+//! - [`certificate`] makes up what it shows in TLS.
 //! - [`server`] is the HTTP server under the first two.
 //! - [`model`] is AWS itself in memory, for tests that need neither a stack nor time.
 //! - [`simulation`] is the whole gateway in that model, with a fault at any call; [`strangers`] is what nobody signed.
@@ -26,6 +27,7 @@
 #![allow(clippy::disallowed_methods, reason = "programs around the stack live in real time")]
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that cannot go on has failed"))]
 
+pub mod certificate;
 pub mod control;
 pub mod destination;
 pub mod model;

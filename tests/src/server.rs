@@ -17,6 +17,7 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 
 /// The largest request body that either server reads.
 pub const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -63,18 +64,27 @@ where
     H: Fn(Request, Connection) -> F + Clone + Send + Sync + Unpin + 'static,
     F: Future<Output = Result<Response, HangUp>> + Send + 'static,
 {
+    serve_with(listener, None, handler).await;
+}
+
+/// The same, and speaks TLS with whoever begins to.
+pub async fn serve_with<H, F>(listener: TcpListener, tls: Option<TlsAcceptor>, handler: H)
+where
+    H: Fn(Request, Connection) -> F + Clone + Send + Sync + Unpin + 'static,
+    F: Future<Output = Result<Response, HangUp>> + Send + 'static,
+{
     loop {
         // Accepting fails when descriptors run out; what is in flight has to end before it can succeed again.
         let Ok((stream, _)) = listener.accept().await else {
             tokio::task::yield_now().await;
             continue;
         };
-        tokio::spawn(serve_connection(stream, handler.clone()));
+        tokio::spawn(serve_connection(stream, tls.clone(), handler.clone()));
     }
 }
 
 /// One connection, until either side ends it. A connection that breaks concerns its client alone.
-async fn serve_connection<H, F>(stream: TcpStream, handler: H)
+async fn serve_connection<H, F>(stream: TcpStream, tls: Option<TlsAcceptor>, handler: H)
 where
     H: Fn(Request, Connection) -> F + Clone + Send + Sync + Unpin + 'static,
     F: Future<Output = Result<Response, HangUp>> + Send + 'static,
@@ -87,6 +97,14 @@ where
         let answer = handler(request.map(Body::new), ends);
         Box::pin(answer) as Pin<Box<dyn Future<Output = Result<Response, HangUp>> + Send>>
     });
+    if let Some(tls) = tls
+        && begins_with_tls(&stream).await
+    {
+        if let Ok(stream) = tls.accept(stream).await {
+            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+        }
+        return;
+    }
     let mut connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     // A shutdown would end the stream politely; a hang-up has to reach the client as a reset.
     let served = std::future::poll_fn(|cx| connection.poll_without_shutdown(cx)).await;
@@ -94,6 +112,13 @@ where
     if served.is_err() {
         let _ = stream.set_zero_linger();
     }
+}
+
+/// Whether the client begins with a handshake of TLS, which no method of HTTP looks like.
+async fn begins_with_tls(stream: &TcpStream) -> bool {
+    const HANDSHAKE: u8 = 22;
+    let mut first = [0];
+    matches!(stream.peek(&mut first).await, Ok(1)) && first == [HANDSHAKE]
 }
 
 /// Holds a request until its client gives up (which drops this future), but not for ever.

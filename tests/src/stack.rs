@@ -463,7 +463,8 @@ impl Stack {
         send.send().await.expect("the queue takes a message");
     }
 
-    async fn messages(&self, queue_url: &str) -> Vec<Message> {
+    /// The messages of a queue, none of which is received by looking.
+    pub async fn messages(&self, queue_url: &str) -> Vec<Message> {
         let mut url = Url::parse(&self.webhook_url("")).expect("the webhook URL is one");
         url.set_path("/_ministack/sqs/messages");
         url.query_pairs_mut().append_pair("QueueUrl", queue_url);
@@ -486,14 +487,22 @@ impl Stack {
         struct Keyring {
             keys: Vec<Key>,
         }
-        let read = self.secretsmanager.get_secret_value().secret_id(format!("{}/{secret}", self.name)).send().await;
-        let text = read.expect("the secret can be read").secret_string.expect("a keyring is text");
+        let text = self.secret_text(secret).await;
         let mut keys = match serde_json::from_str::<Keyring>(&text) {
             Ok(keyring) => keyring.keys,
             Err(_) => vec![Key { id: "initial".to_owned(), secret: text, not_after: None }],
         };
         keys.retain(|key| key.not_after.as_ref().is_none_or(|not_after| is_future(not_after)));
         keys
+    }
+
+    /// The text of a secret of this stack.
+    ///
+    /// # Panics
+    /// When there is no such secret.
+    pub async fn secret_text(&self, secret: &str) -> String {
+        let read = self.secretsmanager.get_secret_value().secret_id(format!("{}/{secret}", self.name)).send().await;
+        read.expect("the secret can be read").secret_string.expect("the secret is text")
     }
 
     /// Puts a text into a secret of this stack, as an operator does.
@@ -528,13 +537,42 @@ pub fn signed_content_of(sample: &Sample) -> Sample {
     Sample { id: hex::encode(Sha256::digest(content)), ..sample.clone() }
 }
 
+/// The sources of the local gateway configuration that are the same partner.
+const PARTNERS: [&str; 25] = [
+    "partner",
+    "partner2",
+    "capped",
+    "fragile",
+    "strict",
+    "latest",
+    "targets",
+    "routed",
+    "unrouted",
+    "ordered",
+    "scheduled",
+    "limited",
+    "narrow",
+    "breaking",
+    "pausable",
+    "refusing",
+    "both",
+    "quiet",
+    "http",
+    "credentials",
+    "token",
+    "short-token",
+    "refreshed",
+    "walled",
+    "self-signed",
+];
+
 /// The provider and the secret of each source of the local gateway configuration.
 fn provider_of(source: &str) -> (Provider, &'static str) {
     match source {
         "github" | "github-latest" => (Provider::Github, "github"),
         "stripe" => (Provider::Stripe, "stripe"),
         "shopify" => (Provider::Shopify, "shopify"),
-        "partner" | "partner2" | "capped" | "fragile" | "strict" | "latest" => (Provider::StandardWebhooks, "partner"),
+        source if PARTNERS.contains(&source) => (Provider::StandardWebhooks, "partner"),
         "slack" => (Provider::Slack, "slack"),
         "meta" => (Provider::Meta, "meta"),
         "asana" => (Provider::Asana, "asana-enrolled"),

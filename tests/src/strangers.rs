@@ -10,12 +10,11 @@ use std::{
 };
 
 use aws_lambda_events::encodings::Body;
-use http::HeaderMap;
 use receiver::Receiver;
 use serde_json::{Value, json, value::RawValue};
 use shared::{config::Gateway, time::Timestamp};
 use tokio::runtime::{Builder, Runtime};
-use worker::{Answer, Exchange, Failure, Handlers, Invocation, Worker};
+use worker::{Answer, Exchange, Failure, Handlers, Invocation, Post, Worker};
 
 use crate::model::{self, Aws, Settings};
 
@@ -70,8 +69,8 @@ impl fmt::Debug for Strangers {
 struct Nowhere;
 
 impl Exchange for Nowhere {
-    async fn post(&self, url: &str, _: HeaderMap, _: Vec<u8>, _: Duration) -> Result<Answer, Failure> {
-        panic!("something was delivered to {url}");
+    async fn post(&self, post: Post<'_>) -> Result<Answer, Failure> {
+        panic!("something was delivered to {}", post.url);
     }
 }
 

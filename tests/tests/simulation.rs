@@ -11,7 +11,7 @@ use std::{
 };
 
 use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem};
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use shared::{config::Gateway, event::Event, time::Timestamp};
 use tests::{
     model::{Aws, CUSTOMERS_TABLE, DEAD_LETTER_QUEUE, DOORBELL_QUEUE, LEDGER_TABLE, Settings, batch, parts},
@@ -19,7 +19,7 @@ use tests::{
     simulation::{Plan, Small, Wrong, exhaust, play},
     strangers,
 };
-use worker::{Answer, Exchange, Failure, Handler, Handlers, Invocation, OnRefused, Worker};
+use worker::{Answer, Exchange, Failure, Handler, Handlers, Invocation, OnRefused, Post, Worker};
 
 /// Histories of this run that are drawn at random; `make faults` draws a hundred thousand.
 const RANDOM: u64 = 120;
@@ -81,9 +81,9 @@ fn every_known_wrong_design_is_found_where_ours_does_no_harm() {
 struct Counting(Arc<AtomicU64>);
 
 impl Exchange for Counting {
-    async fn post(&self, _: &str, _: HeaderMap, _: Vec<u8>, _: Duration) -> Result<Answer, Failure> {
+    async fn post(&self, _: Post<'_>) -> Result<Answer, Failure> {
         self.0.fetch_add(1, Ordering::Relaxed);
-        Ok(Answer { status: StatusCode::OK, retry_after: None })
+        Ok(Answer::of(StatusCode::OK))
     }
 }
 

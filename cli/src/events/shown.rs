@@ -5,7 +5,7 @@ use std::fmt::{Display, Write};
 use serde_json::{Value, json};
 use shared::{
     event::{BodyDigest, Event, EventKey},
-    ledger::{DeliveryReport, Kind, Pair, Quarantined},
+    ledger::{AttemptRecord, DeliveryReport, Kind, Pair, Quarantined},
     names::DestinationName,
     time::Timestamp,
 };
@@ -82,6 +82,21 @@ pub(super) fn event(event: &Event, deliveries: &[DeliveryReport], seconds: &[Qua
     for destination in &event.destinations {
         let report = deliveries.iter().find(|report| report.destination == *destination);
         text += &line("delivery", format!("{destination}: {}", report.map_or_else(|| "queued".to_owned(), standing)));
+        for attempt in report.iter().flat_map(|report| &report.delivery.history) {
+            text += &line("", tried(attempt));
+        }
+    }
+    text
+}
+
+fn tried(attempt: &AttemptRecord) -> String {
+    let AttemptRecord { number, started_at, millis, result, reason, wait_millis } = attempt;
+    let mut text = format!("attempt {number}, {}, {millis} ms: {result}", started_at.to_rfc3339());
+    if let Some(reason) = reason {
+        text += &format!(": {reason}");
+    }
+    if let Some(wait) = wait_millis {
+        text += &format!("; then waits {}.{:03} s", wait / 1000, wait % 1000);
     }
     text
 }
@@ -158,6 +173,18 @@ fn of_delivery(destination: &DestinationName, report: Option<&DeliveryReport>) -
         "doneAt": moment(delivery.and_then(|delivery| delivery.done_at)),
         "errorClass": last_error.map(|(class, _)| class),
         "lastError": last_error.map(|(_, reason)| reason),
+        "history": delivery.map_or_else(Vec::new, |delivery| delivery.history.iter().map(of_attempt).collect()),
+    })
+}
+
+fn of_attempt(attempt: &AttemptRecord) -> Value {
+    json!({
+        "number": attempt.number,
+        "startedAt": attempt.started_at.to_rfc3339(),
+        "millis": attempt.millis,
+        "result": attempt.result,
+        "reason": attempt.reason,
+        "waitMillis": attempt.wait_millis,
     })
 }
 
@@ -253,16 +280,29 @@ pub(super) mod tests {
             next_at: Some(Timestamp::from_seconds(1_700_000_060)),
             done_at: None,
             expires_at: Timestamp::from_seconds(1_700_100_000),
+            begun_at: Timestamp::from_seconds(1_700_000_000),
+            has_slot: false,
+            history: vec![AttemptRecord {
+                number: 1,
+                started_at: Timestamp::from_seconds(1_700_000_001),
+                millis: 20,
+                result: "transient".to_owned(),
+                reason: Some("503".to_owned()),
+                wait_millis: Some(4_025),
+            }],
         };
         let last_error = Some(("transient".to_owned(), "503".to_owned()));
         let report = DeliveryReport { destination: DestinationName::parse("ci").unwrap(), delivery, last_error };
         let text = event(&named("7", b"a"), std::slice::from_ref(&report), &[conflict()]);
         assert!(text.contains("delivery    ci: retrying, attempt 2, next at 2023-11-14T22:14:20Z, transient: 503\n"), "{text}");
+        let attempt = "            attempt 1, 2023-11-14T22:13:21Z, 20 ms: transient: 503; then waits 4.025 s\n";
+        assert!(text.contains(attempt), "{text}");
         assert!(text.contains("delivery    audit: queued\n"), "{text}");
         assert!(text.contains("quarantine  1 conflict, 0 replays\n"), "{text}");
         let json = event_json(&named("7", b"a"), &[report], &[conflict()]);
         assert_eq!(json["deliveries"][0]["nextAt"], "2023-11-14T22:14:20Z");
         assert_eq!(json["deliveries"][0]["errorClass"], "transient");
+        assert_eq!(json["deliveries"][0]["history"][0]["waitMillis"], 4025);
         assert_eq!((&json["deliveries"][1]["status"], &json["quarantine"][0]["kind"]), (&json!("queued"), &json!("conflict")));
     }
 }

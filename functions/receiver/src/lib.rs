@@ -318,6 +318,9 @@ fn observe(event: &Event, recorded: &Recorded) {
     match recorded {
         Recorded::New => {
             counter!("Accepted").increment(1);
+            if destinations == 0 {
+                counter!("Unrouted").increment(1);
+            }
             tracing::info!(%source, %event_id, %event_type, body_bytes, key_id, destinations, "recorded");
         }
         Recorded::Seen { unclaimed } | Recorded::SeenBeside { unclaimed, .. } => {

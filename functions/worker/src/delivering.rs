@@ -5,39 +5,74 @@
 
 use std::time::Duration;
 
+use aws_sdk_dynamodb::types::TransactWriteItem;
 use metrics::counter;
 use shared::{
     bodies::{BodyError, StoredBody},
     config::{Destination, DestinationKind},
     doorbell::Doorbell,
     event::Event,
-    ledger::{Bid, Claim, FailureRecord, Finish, Lease, LedgerError, Outcome},
+    ledger::{Bid, Claim, DestinationState, DoneAs, Ended, FailureRecord, Finish, Lease, LedgerError, Outcome, Turn, TurnAnswer},
+    routing::{Plan, Sending},
     time::Timestamp,
 };
 
 use crate::{
     Invocation, Worker,
     batch::{Verdict, put_aside},
-    failure::{Failure, PERMANENT},
+    failure::{DEFERRED, Failure, PAUSED, PERMANENT},
+    guards::{Admission, Guards},
     handlers::{HANDLER_WRITES_MAX, Handler, OnRefused},
     http::{self, Exchange},
+    parcel::Parcel,
 };
 
 /// What loading (6 s), claiming (6), the body (4), the keyring (6) and finishing (6) take at the most, beside the destination's
 /// own timeout, in seconds: what begins ends before Lambda stops us.
 const CALLS_SECONDS: u64 = 28;
-/// How long a doorbell for a destination that is not configured waits for the worker's own deployment, in seconds.
+/// What is kept for finishing when a destination is tried, in seconds. Its guards may have taken their time.
+const FINISHING_SECONDS: u64 = 6;
+/// How long a doorbell for which the configuration has no destination or no route waits for the worker's own deployment, in
+/// seconds.
 const DEPLOYMENT_SECONDS: u64 = 15 * 60;
 /// Shortest hold, in milliseconds: a doorbell that is too early by a hair does not come back at once.
 const HOLD_MILLIS_MIN: u64 = 500;
+/// How soon a delivery asks again whose turn another one has, in milliseconds; up to twice that.
+const TURN_WAIT_MILLIS: u64 = 1000;
+/// Longest value of a metric's dimension, in characters; CloudWatch takes 1,024.
+const DIMENSION_CHARS_MAX: usize = 200;
 
 /// How an attempt went.
 enum Attempt {
-    /// It arrived; the ledger does not know yet.
-    Arrived,
+    /// Nothing is left to do; the ledger does not know yet.
+    Over(DoneAs),
     /// It arrived, and the ledger knows in the same transaction.
     Committed(Finish),
     Failed(Failure),
+}
+
+/// A delivery that this worker has claimed.
+struct Job<'a, E> {
+    worker: &'a Worker<E>,
+    doorbell: &'a Doorbell,
+    destination: &'a Destination,
+    state: &'a DestinationState,
+    event: &'a Event,
+    lease: &'a Lease,
+    owner: &'a str,
+    invocation: Invocation<'a>,
+}
+
+/// How a claimed delivery ends this time.
+enum End {
+    /// To be written.
+    Unwritten {
+        outcome: Outcome,
+        /// When the attempt began, if there was one.
+        started_at: Option<Timestamp>,
+    },
+    /// Written.
+    Written(Finish, Timestamp),
 }
 
 pub(crate) async fn deliver(
@@ -50,18 +85,28 @@ pub(crate) async fn deliver(
     if configured.is_some_and(|destination| !has_time(destination, invocation)) {
         return Ok(Verdict::Keep);
     }
-    let Some((event, body)) = worker.ledger.find(&doorbell.event_key(), (invocation.now)()).await? else {
+    let loaded = worker.ledger.load(&doorbell.event_key(), &doorbell.destination, (invocation.now)()).await?;
+    let Some((event, body)) = loaded.event else {
         return Ok(put_aside(worker, &doorbell.to_json(), "the event is not in the ledger").await);
     };
-    // During a deployment the receiver may know a destination before this worker does.
+    let routed = configured.filter(|destination| worker.gateway.leads(&event, &destination.name));
+    // During a deployment the receiver may know a destination or a route before this worker does.
     let age = (invocation.now)().since(event.received_at);
-    if configured.is_none() && age < Duration::from_secs(DEPLOYMENT_SECONDS) {
+    if routed.is_none() && age < Duration::from_secs(DEPLOYMENT_SECONDS) {
         return Ok(Verdict::Keep);
     }
-    match claim(worker, doorbell, &event, owner, invocation).await? {
-        Claim::Acquired(lease) => match configured {
-            Some(destination) => attempt(worker, doorbell, destination, &event, body, lease, invocation).await,
-            None => give_up(worker, doorbell, &event, lease, invocation).await,
+    let (state, now) = (&loaded.destination, (invocation.now)());
+    let bid = Bid { doorbell, event: &event, owner, now, lease_until: invocation.deadline, pause_is_over: state.pause.is_none() };
+    match worker.ledger.claim(&bid).await? {
+        Claim::Acquired(lease) => match routed {
+            Some(destination) => {
+                let job = Job { worker, doorbell, destination, state, event: &event, lease: &lease, owner, invocation };
+                job.run(body).await
+            }
+            None => {
+                let what = if configured.is_none() { "the destination is not configured" } else { "no route leads there" };
+                give_up(worker, doorbell, &event, &lease, what, invocation).await
+            }
         },
         Claim::AlreadyDone => Ok(Verdict::Acknowledge),
         // Its owner may have crashed before the dead-letter queue had it: put it there, twice rather than never.
@@ -75,87 +120,26 @@ pub(crate) async fn deliver(
     }
 }
 
-/// The destination was taken out of the configuration: a person has to say what becomes of what was on its way there.
+/// Its destination, or the route to it, was taken out of the configuration: a person has to say what becomes of what was on its
+/// way there.
 async fn give_up(
     worker: &Worker<impl Exchange>,
     doorbell: &Doorbell,
     event: &Event,
-    lease: Lease,
+    lease: &Lease,
+    reason: &str,
     invocation: Invocation<'_>,
 ) -> Result<Verdict, LedgerError> {
-    let (number, now) = (lease.attempt, (invocation.now)());
-    let reason = "the destination is not configured".to_owned();
-    let outcome = Outcome::Dead(FailureRecord { class: PERMANENT, reason });
-    let finish = worker.ledger.finish(lease, &outcome, now).await?;
-    observe(doorbell, event, &outcome, finish, number, now, now);
+    let now = (invocation.now)();
+    let outcome = Outcome::Dead(FailureRecord { class: PERMANENT, reason: reason.to_owned() });
+    let finish = worker.ledger.finish(lease, &outcome, Ended { started_at: None, now }).await?;
+    observe(doorbell, event, &outcome, finish, lease.attempt, now, now);
     Ok(settled(worker, doorbell, finish, outcome).await)
 }
 
 /// Whether an attempt that begins now ends before Lambda stops us.
 fn has_time(destination: &Destination, invocation: Invocation<'_>) -> bool {
-    let exchange = match &destination.kind {
-        DestinationKind::Http(http) => http.timeout,
-        DestinationKind::Handler(_) => Duration::ZERO,
-    };
-    invocation.deadline.since((invocation.now)()) >= exchange + Duration::from_secs(CALLS_SECONDS)
-}
-
-/// Claims the delivery. One that waits for a paused destination is claimed once the pause is seen to be over.
-async fn claim(
-    worker: &Worker<impl Exchange>,
-    doorbell: &Doorbell,
-    event: &Event,
-    owner: &str,
-    invocation: Invocation<'_>,
-) -> Result<Claim, LedgerError> {
-    let bid = Bid { doorbell, event, owner, now: (invocation.now)(), lease_until: invocation.deadline, pause_is_over: false };
-    match worker.ledger.claim(&bid).await? {
-        Claim::Paused if !worker.ledger.is_paused(&doorbell.destination).await? => {
-            worker.ledger.claim(&Bid { pause_is_over: true, ..bid }).await
-        }
-        claim => Ok(claim),
-    }
-}
-
-async fn attempt(
-    worker: &Worker<impl Exchange>,
-    doorbell: &Doorbell,
-    destination: &Destination,
-    event: &Event,
-    body: StoredBody,
-    lease: Lease,
-    invocation: Invocation<'_>,
-) -> Result<Verdict, LedgerError> {
-    let started = (invocation.now)();
-    let attempted = if lease.attempt > destination.attempts_max() {
-        // Earlier owners crashed before they could finish, again and again, or the configuration allows fewer attempts now.
-        Attempt::Failed(Failure::Permanent(format!(
-            "attempt {} is beyond the {} allowed",
-            lease.attempt,
-            destination.attempts_max()
-        )))
-    } else {
-        match worker.bodies.read(event, body).await {
-            Ok(body) => try_once(worker, destination, event, body, &lease, started).await?,
-            Err(BodyError::Storage(reason)) => Attempt::Failed(Failure::Transient(reason)),
-            Err(error) => Attempt::Failed(Failure::Permanent(error.to_string())),
-        }
-    };
-    let now = (invocation.now)();
-    let number = lease.attempt;
-    let (finish, outcome) = match attempted {
-        Attempt::Arrived => (worker.ledger.finish(lease, &Outcome::Done, now).await?, Outcome::Done),
-        Attempt::Committed(finish) => (finish, Outcome::Done),
-        Attempt::Failed(failure) => {
-            let outcome = failure.outcome(&lease, destination, now, fastrand::f64());
-            if let Outcome::Paused(failure) = &outcome {
-                worker.ledger.pause(&destination.name, &failure.reason, now).await?;
-            }
-            (worker.ledger.finish(lease, &outcome, now).await?, outcome)
-        }
-    };
-    observe(doorbell, event, &outcome, finish, number, started, now);
-    Ok(settled(worker, doorbell, finish, outcome).await)
+    invocation.deadline.since((invocation.now)()) >= destination.attempt_max() + Duration::from_secs(CALLS_SECONDS)
 }
 
 /// What becomes of the doorbell when the ledger knows how the attempt ended.
@@ -164,60 +148,226 @@ async fn settled(worker: &Worker<impl Exchange>, doorbell: &Doorbell, finish: Fi
         // Somebody else has the delivery now, and maybe no doorbell of its own.
         (Finish::Lost | Finish::Refused | Finish::Contended | Finish::Invalid, _) => Verdict::Keep,
         // Paused: the auditor rings when the pause is over.
-        (Finish::Finished, Outcome::Done | Outcome::Paused(_)) => Verdict::Acknowledge,
-        (Finish::Finished, Outcome::Retry { at, .. } | Outcome::Throttled { at, .. }) => Verdict::KeepUntil(at),
+        (Finish::Finished, Outcome::Done(_) | Outcome::Paused(_)) => Verdict::Acknowledge,
+        (Finish::Finished, Outcome::Retry { at, .. } | Outcome::Throttled { at, .. } | Outcome::Deferred { at, .. }) => {
+            Verdict::KeepUntil(at)
+        }
         (Finish::Finished, Outcome::Dead(failure)) => put_aside(worker, &doorbell.to_json(), &failure.reason).await,
     }
 }
 
-async fn try_once(
-    worker: &Worker<impl Exchange>,
-    destination: &Destination,
-    event: &Event,
-    body: Vec<u8>,
-    lease: &Lease,
-    now: Timestamp,
-) -> Result<Attempt, LedgerError> {
-    match &destination.kind {
-        DestinationKind::Http(endpoint) => {
-            let delivered =
-                http::deliver(&worker.exchange, &destination.name, endpoint, event, body, &worker.keyrings, now).await;
-            Ok(delivered.map_or_else(Attempt::Failed, |()| Attempt::Arrived))
+impl<E: Exchange> Job<'_, E> {
+    fn now(&self) -> Timestamp {
+        (self.invocation.now)()
+    }
+
+    /// From the claim to the doorbell's verdict.
+    async fn run(&self, body: StoredBody) -> Result<Verdict, LedgerError> {
+        let began = self.now();
+        let end = match self.prepare(body).await {
+            Ok(Plan::Skip) => End::unwritten(Outcome::Done(DoneAs::Skipped)),
+            Ok(Plan::Send(sending)) => self.send_in_turn(sending).await?,
+            Err(failure) => End::unwritten(self.outcome(failure)),
+        };
+        let (finish, outcome, now) = match end {
+            End::Written(finish, now) => (finish, Outcome::Done(DoneAs::Delivered), now),
+            End::Unwritten { outcome, started_at } => {
+                let now = self.now();
+                (self.worker.ledger.finish(self.lease, &outcome, Ended { started_at, now }).await?, outcome, now)
+            }
+        };
+        observe(self.doorbell, self.event, &outcome, finish, self.lease.attempt, began, now);
+        Ok(settled(self.worker, self.doorbell, finish, outcome).await)
+    }
+
+    /// What is to be sent, if anything.
+    async fn prepare(&self, body: StoredBody) -> Result<Plan, Failure> {
+        let (attempt, allowed) = (self.lease.attempt, self.destination.attempts_max());
+        if attempt > allowed {
+            // Earlier owners crashed before they could finish, again and again, or the configuration allows fewer attempts now.
+            return Err(Failure::Permanent(format!("attempt {attempt} is beyond the {allowed} allowed")));
         }
-        DestinationKind::Handler(name) => match worker.handlers.find(name) {
-            Some(handler) => run_handler(worker, handler, event, &body, lease, now).await,
-            // Ruled out when the worker started.
-            None => Ok(Attempt::Failed(Failure::Permanent(format!("there is no handler `{name}`")))),
-        },
+        let give_up_after = self.destination.give_up_after;
+        if self.now().since(self.lease.begun_at) >= give_up_after {
+            let hours = give_up_after.as_secs() / 3600;
+            return Err(Failure::Permanent(format!("gave up after {hours} hours, at attempt {attempt}")));
+        }
+        let body = self.worker.bodies.read(self.event, body).await.map_err(|error| match error {
+            BodyError::Storage(reason) => Failure::Transient(reason),
+            corrupt => Failure::Permanent(corrupt.to_string()),
+        })?;
+        let planned = self.worker.routing.plan(self.event, &self.destination.name, body);
+        planned.map_err(|failure| {
+            if failure.is_violation() {
+                let source = self.event.key.source.to_string();
+                let event_type = ascii(self.event.event_type.as_str());
+                counter!("ContractViolations", "Source" => source, "EventType" => event_type).increment(1);
+            }
+            let reason = failure.to_string();
+            if failure.is_transient() { Failure::Transient(reason) } else { Failure::Permanent(reason) }
+        })
+    }
+
+    /// Sends when it is this delivery's turn, where the route has an order.
+    async fn send_in_turn(&self, sending: Sending) -> Result<End, LedgerError> {
+        if let Some(pause) = &self.state.pause {
+            let reason = format!("the destination is paused: {}", pause.reason);
+            return Ok(End::unwritten(Outcome::Paused(FailureRecord { class: PAUSED, reason })));
+        }
+        let turn =
+            sending.order.clone().map(|(thing, version)| Turn { destination: self.destination.name.clone(), thing, version });
+        let Some(turn) = &turn else { return self.send_if_admitted(sending, None).await };
+        let now = self.now();
+        let taken = self.worker.ledger.take_turn(turn, self.lease, now, self.invocation.deadline, self.event.expires_at).await?;
+        match taken {
+            TurnAnswer::Taken => {}
+            TurnAnswer::Superseded => return Ok(End::unwritten(Outcome::Done(DoneAs::Superseded))),
+            TurnAnswer::HeldUntil(until) => {
+                let soon = now.plus(Duration::from_millis(TURN_WAIT_MILLIS).mul_f64(1.0 + fastrand::f64()));
+                let reason = "another delivery of the same thing is on its way";
+                return Ok(End::unwritten(deferred(until.min(soon), reason, self.lease.has_slot)));
+            }
+            TurnAnswer::Incomparable => {
+                let reason = "its version is a number and the one that arrived a text, or the other way round";
+                return Ok(End::unwritten(self.outcome(Failure::Permanent(reason.to_owned()))));
+            }
+        }
+        let end = self.send_if_admitted(sending, Some(turn)).await?;
+        let is_over = matches!(end, End::Written(Finish::Finished, _));
+        if !is_over && let Err(error) = self.worker.ledger.give_up_turn(turn, self.lease).await {
+            tracing::warn!(destination = %self.destination.name, %error, "a turn is held until the end of its lease");
+        }
+        Ok(end)
+    }
+
+    /// Sends if the destination's guards let it through.
+    async fn send_if_admitted(&self, sending: Sending, turn: Option<&Turn>) -> Result<End, LedgerError> {
+        let guards = Guards {
+            ledger: &self.worker.ledger,
+            destination: self.destination,
+            state: self.state,
+            owner: self.owner,
+            invocation: self.invocation,
+            jitter: fastrand::f64(),
+        };
+        let pass = match guards.admit(self.lease).await? {
+            Admission::Admitted(pass) => pass,
+            Admission::Wait { until, reason, has_slot } => return Ok(End::unwritten(deferred(until, reason, has_slot))),
+        };
+        let started_at = self.now();
+        let needed = self.destination.attempt_max() + Duration::from_secs(FINISHING_SECONDS);
+        if self.invocation.deadline.since(started_at) < needed {
+            guards.hand_back(pass).await;
+            let reason = "there was no time left to try it";
+            return Ok(End::unwritten(deferred(started_at, reason, self.destination.rate.is_some())));
+        }
+        let attempt = self.try_once(sending, turn, started_at).await;
+        let result = match &attempt {
+            Ok(Attempt::Failed(failure)) => Err(failure),
+            Ok(Attempt::Over(_) | Attempt::Committed(_)) => Ok(()),
+            // The ledger failed, not the destination.
+            Err(_) => Ok(()),
+        };
+        guards.leave(pass, result).await;
+        Ok(match attempt? {
+            Attempt::Committed(finish) => End::Written(finish, self.now()),
+            Attempt::Over(done_as) => End::Unwritten { outcome: Outcome::Done(done_as), started_at: Some(started_at) },
+            Attempt::Failed(failure) => {
+                let outcome = self.outcome(failure);
+                if let Outcome::Paused(failure) = &outcome {
+                    self.worker.ledger.pause(&self.destination.name, &failure.reason, self.now()).await?;
+                }
+                End::Unwritten { outcome, started_at: Some(started_at) }
+            }
+        })
+    }
+
+    fn outcome(&self, failure: Failure) -> Outcome {
+        failure.outcome(self.lease, self.destination, self.now(), fastrand::f64())
+    }
+
+    async fn try_once(&self, sending: Sending, turn: Option<&Turn>, now: Timestamp) -> Result<Attempt, LedgerError> {
+        let worker = self.worker;
+        let delivered = match &self.destination.kind {
+            DestinationKind::Http(endpoint) => http::deliver(worker, endpoint, self.parcel(sending), self.invocation).await,
+            DestinationKind::Lambda(function) => worker.targets.invoke(function, &self.parcel(sending), now).await,
+            DestinationKind::EventBridge(bus) => worker.targets.put_event(bus, &self.parcel(sending), now).await,
+            DestinationKind::Sqs(queue) => worker.targets.send_message(queue, self.parcel(sending), now).await,
+            DestinationKind::Sns(topic) => worker.targets.publish(topic, self.parcel(sending), now).await,
+            DestinationKind::Handler(name) => match worker.handlers.find(name) {
+                Some(handler) => return self.run_handler(handler, &sending.body, turn, now).await,
+                // Ruled out when the worker started.
+                None => Err(Failure::Permanent(format!("there is no handler `{name}`"))),
+            },
+        };
+        match (delivered, turn) {
+            (Err(failure), _) => Ok(Attempt::Failed(failure)),
+            (Ok(()), None) => Ok(Attempt::Over(DoneAs::Delivered)),
+            (Ok(()), Some(_)) => self.commit(turn, Vec::new(), now).await,
+        }
+    }
+
+    fn parcel(&self, sending: Sending) -> Parcel<'_> {
+        let sent = self.event.headers.get("content-type").map(String::as_str);
+        let content_type = if sending.is_mapped { Some("application/json") } else { sent };
+        let Self { event, destination, lease, .. } = *self;
+        Parcel { event, destination: &destination.name, body: sending.body, content_type, attempt: lease.attempt }
+    }
+
+    async fn commit(
+        &self,
+        turn: Option<&Turn>,
+        writes: Vec<TransactWriteItem>,
+        started_at: Timestamp,
+    ) -> Result<Attempt, LedgerError> {
+        let ended = Ended { started_at: Some(started_at), now: self.now() };
+        Ok(match self.worker.ledger.commit(self.lease, turn, writes, ended).await? {
+            Finish::Contended => Attempt::Failed(Failure::Transient("another transaction has the same items".to_owned())),
+            Finish::Invalid => Attempt::Failed(Failure::Permanent("DynamoDB does not take a write of the handler".to_owned())),
+            finish => Attempt::Committed(finish),
+        })
+    }
+
+    async fn run_handler(
+        &self,
+        handler: &dyn Handler,
+        body: &[u8],
+        turn: Option<&Turn>,
+        now: Timestamp,
+    ) -> Result<Attempt, LedgerError> {
+        let writes = match handler.handle(self.event, body) {
+            Ok(writes) if writes.len() > HANDLER_WRITES_MAX => {
+                let reason = format!("the handler `{}` has more than {HANDLER_WRITES_MAX} writes", handler.name());
+                return Ok(Attempt::Failed(Failure::Permanent(reason)));
+            }
+            Ok(writes) if writes.is_empty() && turn.is_none() => return Ok(Attempt::Over(DoneAs::Delivered)),
+            Ok(writes) => writes,
+            Err(failure) => return Ok(Attempt::Failed(failure)),
+        };
+        Ok(match (self.commit(turn, writes, now).await?, handler.on_refused()) {
+            (Attempt::Committed(Finish::Refused), OnRefused::Superseded) => Attempt::Over(DoneAs::Superseded),
+            (Attempt::Committed(Finish::Refused), OnRefused::Dead) => {
+                Attempt::Failed(Failure::Conflict("a condition of the handler does not hold".to_owned()))
+            }
+            (attempt, _) => attempt,
+        })
     }
 }
 
-async fn run_handler(
-    worker: &Worker<impl Exchange>,
-    handler: &dyn Handler,
-    event: &Event,
-    body: &[u8],
-    lease: &Lease,
-    now: Timestamp,
-) -> Result<Attempt, LedgerError> {
-    let writes = match handler.handle(event, body) {
-        Ok(writes) if writes.len() > HANDLER_WRITES_MAX => {
-            let reason = format!("the handler `{}` has more than {HANDLER_WRITES_MAX} writes", handler.name());
-            return Ok(Attempt::Failed(Failure::Permanent(reason)));
-        }
-        Ok(writes) if writes.is_empty() => return Ok(Attempt::Arrived),
-        Ok(writes) => writes,
-        Err(failure) => return Ok(Attempt::Failed(failure)),
-    };
-    Ok(match (worker.ledger.commit(lease, writes, now).await?, handler.on_refused()) {
-        (Finish::Refused, OnRefused::Superseded) => Attempt::Arrived,
-        (Finish::Refused, OnRefused::Dead) => {
-            Attempt::Failed(Failure::Conflict("a condition of the handler does not hold".to_owned()))
-        }
-        (Finish::Contended, _) => Attempt::Failed(Failure::Transient("another transaction has the same items".to_owned())),
-        (Finish::Invalid, _) => Attempt::Failed(Failure::Permanent("DynamoDB does not take a write of the handler".to_owned())),
-        (finish, _) => Attempt::Committed(finish),
-    })
+impl End {
+    /// Of a delivery that was not tried.
+    fn unwritten(outcome: Outcome) -> Self {
+        Self::Unwritten { outcome, started_at: None }
+    }
+}
+
+/// A sender's text as CloudWatch takes it in a dimension: printable ASCII, of bounded length.
+fn ascii(text: &str) -> String {
+    text.chars().flat_map(char::escape_default).take(DIMENSION_CHARS_MAX).collect()
+}
+
+fn deferred(at: Timestamp, reason: &str, has_slot: bool) -> Outcome {
+    Outcome::Deferred { at, failure: FailureRecord { class: DEFERRED, reason: reason.to_owned() }, has_slot }
 }
 
 fn observe(
@@ -237,9 +387,14 @@ fn observe(
         return;
     }
     match outcome {
-        Outcome::Done => {
-            counter!("Delivered").increment(1);
-            tracing::info!(%source, %event_id, %destination, attempt, replay, millis, age_millis, "done");
+        Outcome::Done(done_as) => {
+            let (metric, word) = match done_as {
+                DoneAs::Delivered => ("Delivered", done_as.as_str()),
+                DoneAs::Skipped => ("Skipped", done_as.as_str()),
+                DoneAs::Superseded => ("Superseded", done_as.as_str()),
+            };
+            counter!(metric).increment(1);
+            tracing::info!(%source, %event_id, %destination, attempt, replay, millis, age_millis, "{word}");
         }
         Outcome::Retry { at, failure } => {
             counter!("Retried").increment(1);
@@ -250,6 +405,11 @@ fn observe(
             counter!("Throttled").increment(1);
             let (class, reason, wait_millis) = (failure.class, &failure.reason, at.since(now).as_millis() as u64);
             tracing::warn!(%source, %event_id, %destination, attempt, replay, millis, class, reason, wait_millis, "retrying");
+        }
+        Outcome::Deferred { at, failure, .. } => {
+            counter!("Deferred").increment(1);
+            let (reason, wait_millis) = (&failure.reason, at.since(now).as_millis() as u64);
+            tracing::info!(%source, %event_id, %destination, replay, reason, wait_millis, "deferred");
         }
         Outcome::Paused(failure) => {
             let (class, reason) = (failure.class, &failure.reason);

@@ -15,6 +15,10 @@ pub const THROTTLES_PER_ATTEMPT: u32 = 4;
 
 /// The class of what will never work, as the ledger has it.
 pub(crate) const PERMANENT: &str = "permanent";
+/// What a delivery is kept under that was not tried, since its destination is protected just now.
+pub(crate) const DEFERRED: &str = "deferred";
+/// What a delivery is kept under that was not tried, since its destination is paused.
+pub(crate) const PAUSED: &str = "paused";
 
 /// Why an attempt failed. Reasons never hold a body, a secret or a signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,10 +55,17 @@ impl Failure {
     pub fn outcome(self, lease: &Lease, destination: &Destination, now: Timestamp, jitter: f64) -> Outcome {
         let class = self.class();
         let record = |reason| FailureRecord { class, reason };
+        let (give_up_after, tried) = (destination.give_up_after, lease.attempt);
+        let too_late = |at: Timestamp| at.since(lease.begun_at) >= give_up_after;
+        let gave_up = |reason| {
+            let hours = give_up_after.as_secs() / 3600;
+            Outcome::Dead(record(format!("gave up after attempt {tried}: the next would be later than {hours} hours: {reason}")))
+        };
         match self {
             Self::Transient(reason) => match backoff(lease.attempt, destination) {
                 Some(longest) => {
-                    Outcome::Retry { at: now.plus(longest.mul_f64(jitter.clamp(0.0, 1.0))), failure: record(reason) }
+                    let at = now.plus(longest.mul_f64(jitter.clamp(0.0, 1.0)));
+                    if too_late(at) { gave_up(reason) } else { Outcome::Retry { at, failure: record(reason) } }
                 }
                 None => Outcome::Dead(record(format!("gave up after {} attempts: {reason}", lease.attempt))),
             },
@@ -65,8 +76,8 @@ impl Failure {
                 }
                 // "After nothing" would use up a delivery in seconds: it says as little as no header.
                 let wait = retry_after.filter(|wait| !wait.is_zero()).unwrap_or(Duration::from_secs(THROTTLE_SECONDS_DEFAULT));
-                let wait = wait.min(Duration::from_secs(BACKOFF_SECONDS_MAX));
-                Outcome::Throttled { at: now.plus(wait), failure: record(reason) }
+                let at = now.plus(wait.min(Duration::from_secs(BACKOFF_SECONDS_MAX)));
+                if too_late(at) { gave_up(reason) } else { Outcome::Throttled { at, failure: record(reason) } }
             }
             Self::Auth(reason) => Outcome::Paused(record(reason)),
             Self::Permanent(reason) | Self::Conflict(reason) => Outcome::Dead(record(reason)),
@@ -136,6 +147,9 @@ mod tests {
             next_at: None,
             done_at: None,
             expires_at: NOW,
+            begun_at: NOW,
+            has_slot: false,
+            history: Vec::new(),
         };
         Lease::of(&bid, &delivery)
     }
@@ -170,6 +184,20 @@ mod tests {
         assert_eq!(waits(unsaid, &lease(1, 0), 0.0), Some(THROTTLE_SECONDS_DEFAULT));
         assert_eq!(waits(asked(7), &lease(1, 3 * THROTTLES_PER_ATTEMPT - 1), 0.0), Some(7));
         assert_eq!(waits(asked(7), &lease(1, 3 * THROTTLES_PER_ATTEMPT), 0.0), None);
+    }
+
+    #[test]
+    fn what_would_be_tried_later_than_it_may_is_dead_at_once() {
+        let asked =
+            |hours: u64| Failure::Throttled { retry_after: Some(Duration::from_secs(hours * 3600)), reason: "429".into() };
+        let mut destination = destination();
+        destination.give_up_after = Duration::from_secs(2 * 3600);
+        let outcome = |failure: Failure, now| failure.outcome(&lease(1, 0), &destination, now, 1.0);
+        assert!(matches!(outcome(asked(1), NOW), Outcome::Throttled { .. }));
+        assert!(matches!(outcome(asked(2), NOW), Outcome::Dead(_)));
+        let before = |seconds: u64| NOW.plus(Duration::from_secs(2 * 3600 - seconds));
+        assert!(matches!(outcome(Failure::Transient("503".into()), before(11)), Outcome::Retry { .. }));
+        assert!(matches!(outcome(Failure::Transient("503".into()), before(10)), Outcome::Dead(_)));
     }
 
     #[test]

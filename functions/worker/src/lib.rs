@@ -7,8 +7,11 @@
 mod batch;
 mod delivering;
 mod failure;
+mod guards;
 mod handlers;
 mod http;
+mod parcel;
+mod targets;
 
 use std::path::Path;
 
@@ -20,14 +23,20 @@ use shared::{
     doorbell::Bell,
     environment::required,
     ledger::Ledger,
+    routing::Routing,
     secrets::Keyrings,
     time::Timestamp,
 };
 
 pub use batch::RECORDS_CONCURRENT_MAX;
 pub use failure::{Failure, THROTTLE_SECONDS_DEFAULT, THROTTLES_PER_ATTEMPT, retry_after};
+pub use guards::{CIRCUIT_ATTEMPTS_MIN, CIRCUIT_WINDOW_SECONDS, RATE_PATIENCE_MILLIS, SLOT_WAIT_MILLIS_MIN};
 pub use handlers::{HANDLER_WRITES_MAX, Handler, Handlers, OnRefused};
-pub use http::{Answer, Exchange, HttpClient};
+pub use http::{
+    Answer, ERROR_CODE_BYTES_MAX, EXCHANGE_MILLIS_MIN, Exchange, HttpClient, IDLE_SECONDS_MAX, Post, REQUEST_ID_BYTES_MAX,
+    TOKEN_ANSWER_BYTES_MAX, TOKEN_MARGIN_SECONDS, TOKEN_SECONDS_DEFAULT, Tokens,
+};
+pub use targets::{DETAIL_TYPE_CHARS_MAX, ENTRY_BYTES_MAX, MESSAGE_BYTES_MAX, PAYLOAD_BYTES_MAX, Targets};
 
 /// Delivers.
 #[derive(Debug)]
@@ -46,8 +55,14 @@ pub struct Worker<E = HttpClient> {
     pub dead_letters: Bell,
     /// How it reaches HTTP destinations.
     pub exchange: E,
+    /// The tokens that it has from token endpoints.
+    pub tokens: Tokens,
+    /// How it reaches destinations in AWS.
+    pub targets: Targets,
     /// Destinations that are compiled in.
     pub handlers: Handlers,
+    /// What the routes make of events.
+    pub routing: Routing,
 }
 
 /// One invocation.
@@ -68,14 +83,21 @@ impl Worker {
         let path = required("GATEWAY_CONFIG")?;
         let gateway = Gateway::load(Path::new(&path))?;
         gateway.check_handlers(&Handlers::NAMES, &path)?;
+        if let Some(region) = config.region() {
+            gateway.check_regions(region.as_ref(), &path)?;
+        }
+        let routing = Routing::load(&gateway, Path::new(&path))?;
         Ok(Self {
+            exchange: HttpClient::new(gateway.destinations.values())?,
+            routing,
             gateway,
             ledger: Ledger::new(&config, required("LEDGER_TABLE")?),
             bodies: Bodies::new(&config, required("BODIES_BUCKET")?),
             keyrings: Keyrings::new(&config, required("SECRETS_PREFIX")?),
             doorbells: Bell::new(&config, required("DOORBELL_QUEUE_URL")?),
             dead_letters: Bell::new(&config, required("DEAD_LETTER_QUEUE_URL")?),
-            exchange: HttpClient::new()?,
+            tokens: Tokens::default(),
+            targets: Targets::new(&config),
             handlers: Handlers::from_environment()?,
         })
     }

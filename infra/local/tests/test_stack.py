@@ -141,8 +141,10 @@ def test_tags_become_the_long_form_and_dates_stay_text(tmp_path: Path) -> None:
 
 
 def test_the_configuration_gets_the_stacks_own_destination(tmp_path: Path) -> None:
-    (tmp_path / "gateway.toml").write_text('a = "http://127.0.0.1:4568/ci"\nb = "http://127.0.0.1:45689/"\n')
-    expected = b'a = "http://127.0.0.1:4668/ci"\nb = "http://127.0.0.1:45689/"\n'
+    (tmp_path / "gateway.toml").write_text(
+        'a = "http://127.0.0.1:4568/ci"\nb = "http://127.0.0.1:45689/"\nc = "https://127.0.0.1:4568/c"\n'
+    )
+    expected = b'a = "http://127.0.0.1:4668/ci"\nb = "http://127.0.0.1:45689/"\nc = "https://127.0.0.1:4668/c"\n'
     assert artifacts.local_config(tmp_path / "gateway.toml", 4668) == expected
     assert artifacts.local_config(tmp_path, 4668) == expected
 

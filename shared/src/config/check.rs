@@ -2,18 +2,17 @@
 
 use std::{collections::BTreeMap, ops::Range, time::Duration};
 
-use http::Uri;
 use toml::Spanned;
 
 use super::{
-    AnswerSpec, BACKOFF_SECONDS_DEFAULT, BACKOFF_SECONDS_MAX, BACKOFFS_MAX, BODY_BYTES_MAX, ConfigError, DEAD_LETTER_DAYS,
-    DEDUPE_DAYS_DEFAULT, DEDUPE_DAYS_MAX, DELIVERY_SECONDS_DEFAULT, DELIVERY_SECONDS_MAX, Destination, DestinationKind,
-    ENROLLED_SUFFIX, Gateway, HttpDestination, OnConflict, Pattern, ROUTES_PER_SOURCE_MAX, Route, Source,
-    file::{AnswerEntry, DestinationEntry, File, Kind, RouteEntry, SourceEntry},
+    AnswerSpec, BODY_BYTES_MAX, ConfigError, DEDUPE_DAYS_DEFAULT, DEDUPE_DAYS_MAX, ENROLLED_SUFFIX, Gateway, OnConflict, Source,
+    destination::check_destination,
+    file::{AnswerEntry, File, SourceEntry},
+    route::{add_contract, add_route},
 };
 use crate::{
     location::{Location, Locations},
-    names::{DestinationName, NameError, SourceName},
+    names::{NameError, SourceName},
     signatures::{Scheme, handshake::Handshake, preset::Preset},
     time::DAY_SECONDS,
 };
@@ -25,23 +24,24 @@ pub(super) struct Fault {
 }
 
 impl Fault {
-    fn new(span: Range<usize>, message: impl Into<String>) -> Self {
+    pub(super) fn new(span: Range<usize>, message: impl Into<String>) -> Self {
         Self { span: Some(span), message: message.into() }
     }
 
     pub(super) fn at(self, file: &str, text: &str) -> ConfigError {
-        let before = self.span.and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let (line, column) = Self::place(self.span.unwrap_or_default(), text);
+        ConfigError { file: file.to_owned(), line, column, message: self.message }
+    }
+
+    /// Line and column of what stands there, both from 1.
+    pub(super) fn place(span: Range<usize>, text: &str) -> (usize, usize) {
+        let before = text.get(..span.start).unwrap_or_default();
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        ConfigError {
-            file: file.to_owned(),
-            line: line_of(before),
-            column: before[line_start..].chars().count() + 1,
-            message: self.message,
-        }
+        (line_of(before), before[line_start..].chars().count() + 1)
     }
 }
 
-fn line_of(before: &str) -> usize {
+pub(super) fn line_of(before: &str) -> usize {
     before.matches('\n').count() + 1
 }
 
@@ -60,18 +60,21 @@ pub(super) fn check(file: File, text: &str) -> Result<Gateway, Fault> {
         sources.insert(source.name.clone(), source);
     }
     for entry in file.routes {
-        add_route(&mut sources, &destinations, entry)?;
+        add_route(&mut sources, &destinations, entry, text)?;
+    }
+    for entry in file.contracts {
+        add_contract(&mut sources, entry, text)?;
     }
     let schemes = file.schemes.into_iter().map(|(name, scheme)| (name.into_inner(), scheme)).collect();
     Ok(Gateway { schemes, sources, destinations })
 }
 
-fn named<T>(what: &str, name: &Spanned<String>, parse: fn(&str) -> Result<T, NameError>) -> Result<T, Fault> {
+pub(super) fn named<T>(what: &str, name: &Spanned<String>, parse: fn(&str) -> Result<T, NameError>) -> Result<T, Fault> {
     parse(name.get_ref()).map_err(|error| Fault::new(name.span(), format!("the {what} `{}` {error}", name.get_ref())))
 }
 
 /// A number within its bounds, or the default.
-fn within(given: Option<Spanned<u64>>, default: u64, what: &str, bounds: Range<u64>) -> Result<u64, Fault> {
+pub(super) fn within(given: Option<Spanned<u64>>, default: u64, what: &str, bounds: Range<u64>) -> Result<u64, Fault> {
     let Some(given) = given else { return Ok(default) };
     if bounds.contains(given.get_ref()) {
         return Ok(*given.get_ref());
@@ -153,6 +156,7 @@ fn check_source(
         dedupe: Duration::from_secs(dedupe_days * DAY_SECONDS),
         answer,
         routes: Vec::new(),
+        contracts: Vec::new(),
     })
 }
 
@@ -209,115 +213,4 @@ fn find_scheme(name: &Spanned<String>, schemes: &BTreeMap<Spanned<String>, Schem
             Err(Fault::new(name.span(), message))
         }
     }
-}
-
-fn check_destination(name: &Spanned<String>, entry: DestinationEntry, text: &str) -> Result<Destination, Fault> {
-    let destination = named("destination", name, DestinationName::parse)?;
-    let need = |what: &str| Fault::new(name.span(), format!("destination `{destination}` has no `{what}`"));
-    let foreign = |what: &str, span| Fault::new(span, format!("`{what}` means nothing for this type of destination"));
-    let kind = match entry.kind.get_ref() {
-        Kind::Http => {
-            if let Some(handler) = entry.handler {
-                return Err(foreign("handler", handler.span()));
-            }
-            let url = entry.url.ok_or_else(|| need("url"))?;
-            check_url(&url, entry.allow_plaintext)?;
-            let secret = entry.secret.ok_or_else(|| need("secret"))?;
-            let timeout_seconds =
-                within(entry.timeout_seconds, DELIVERY_SECONDS_DEFAULT, "timeout_seconds", 1..DELIVERY_SECONDS_MAX + 1)?;
-            DestinationKind::Http(HttpDestination {
-                url: url.into_inner(),
-                secret: named("secret", &secret, SourceName::parse)?.into(),
-                timeout: Duration::from_secs(timeout_seconds),
-            })
-        }
-        Kind::Handler => {
-            for (what, given) in [("url", &entry.url), ("secret", &entry.secret)] {
-                if let Some(given) = given {
-                    return Err(foreign(what, given.span()));
-                }
-            }
-            DestinationKind::Handler(entry.handler.ok_or_else(|| need("handler"))?.into_inner())
-        }
-    };
-    Ok(Destination {
-        kind,
-        backoff: check_backoff(entry.backoff_seconds)?,
-        line: line_of(text.get(..name.span().start).unwrap_or_default()),
-        name: destination,
-    })
-}
-
-fn check_url(url: &Spanned<String>, allow_plaintext: bool) -> Result<(), Fault> {
-    let fault = |message: &str| Fault::new(url.span(), format!("`url` {message}"));
-    let parsed: Uri = url.get_ref().parse().map_err(|error| fault(&format!("cannot be read: {error}")))?;
-    if parsed.authority().is_some_and(|authority| authority.as_str().contains('@')) {
-        return Err(fault("has a user name or password in it: secrets are not for this file"));
-    }
-    match parsed.scheme_str() {
-        _ if parsed.host().is_none_or(str::is_empty) => Err(fault("has no host; write it like https://example.com/webhooks")),
-        Some("https") => Ok(()),
-        Some("http") if allow_plaintext => Ok(()),
-        Some("http") => Err(fault("is not https; if that is meant, say `allow_plaintext = true`")),
-        _ => Err(fault("must start with https://")),
-    }
-}
-
-fn check_backoff(given: Option<Spanned<Vec<u64>>>) -> Result<Vec<Duration>, Fault> {
-    let seconds = match given {
-        None => BACKOFF_SECONDS_DEFAULT.to_vec(),
-        Some(given) if given.get_ref().len() > BACKOFFS_MAX => {
-            return Err(Fault::new(given.span(), format!("`backoff_seconds` has more than {BACKOFFS_MAX} waits")));
-        }
-        Some(given) if given.get_ref().iter().any(|seconds| !(1..=BACKOFF_SECONDS_MAX).contains(seconds)) => {
-            let message = format!("each of `backoff_seconds` must be from 1 to {BACKOFF_SECONDS_MAX}, what SQS can wait");
-            return Err(Fault::new(given.span(), message));
-        }
-        Some(given) => given.into_inner(),
-    };
-    Ok(seconds.into_iter().map(Duration::from_secs).collect())
-}
-
-fn add_route(
-    sources: &mut BTreeMap<SourceName, Source>,
-    destinations: &BTreeMap<DestinationName, Destination>,
-    entry: RouteEntry,
-) -> Result<(), Fault> {
-    let source_name = named("source", &entry.source, SourceName::parse)?;
-    let destination = named("destination", &entry.destination, DestinationName::parse)?;
-    let source = sources.get_mut(&source_name).ok_or_else(|| {
-        Fault::new(entry.source.span(), format!("the route's source `{source_name}` is not configured under [sources]"))
-    })?;
-    let Some(route_to) = destinations.get(&destination) else {
-        let message = format!("the route's destination `{destination}` is not configured under [destinations]");
-        return Err(Fault::new(entry.destination.span(), message));
-    };
-    let needed = route_to.backoff.iter().sum::<Duration>() + Duration::from_secs(DEAD_LETTER_DAYS * DAY_SECONDS);
-    if source.dedupe < needed {
-        let days = needed.as_secs().div_ceil(DAY_SECONDS);
-        let message = format!(
-            "source `{source_name}` would forget an event while it is tried at `{destination}` or is a dead letter: its \
-             `dedupe_days` must be at least {days} for the retries and the {DEAD_LETTER_DAYS} days of a dead letter"
-        );
-        return Err(Fault::new(entry.source.span(), message));
-    }
-    if source.routes.len() == ROUTES_PER_SOURCE_MAX {
-        let message = format!("source `{source_name}` has more than {ROUTES_PER_SOURCE_MAX} routes");
-        return Err(Fault::new(entry.source.span(), message));
-    }
-    let types = match entry.types {
-        None => vec![Pattern::Prefix(String::new())],
-        Some(types) if types.is_empty() => {
-            return Err(Fault::new(
-                entry.source.span(),
-                "`types` is empty, so the route takes nothing; leave it out to take all",
-            ));
-        }
-        Some(types) => types
-            .iter()
-            .map(|text| Pattern::parse(text.get_ref()).map_err(|message| Fault::new(text.span(), message)))
-            .collect::<Result<_, _>>()?,
-    };
-    source.routes.push(Route { types, destination });
-    Ok(())
 }

@@ -1,14 +1,21 @@
 //! `gateway.toml` as it is written. Everything that is checked beyond its type carries its place in the file.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use http::Method;
-use serde::{Deserialize, Deserializer};
+use serde::{
+    Deserialize, Deserializer,
+    de::{SeqAccess, Visitor},
+};
 use toml::Spanned;
 
-use super::OnConflict;
+use super::{
+    MessageGroup, OnConflict,
+    http::{ClientAuth, Grant, Meaning},
+};
 use crate::{
     event::EventSpec,
+    location::Location,
     signatures::{
         Scheme,
         handshake::Handshake,
@@ -27,6 +34,8 @@ pub(super) struct File {
     pub(super) destinations: BTreeMap<Spanned<String>, DestinationEntry>,
     #[serde(default)]
     pub(super) routes: Vec<RouteEntry>,
+    #[serde(default)]
+    pub(super) contracts: Vec<ContractEntry>,
 }
 
 #[derive(Deserialize)]
@@ -70,12 +79,54 @@ pub(super) struct DestinationEntry {
     #[serde(rename = "type")]
     pub(super) kind: Spanned<Kind>,
     pub(super) url: Option<Spanned<String>>,
-    #[serde(default)]
-    pub(super) allow_plaintext: bool,
+    pub(super) allow_plaintext: Option<Spanned<bool>>,
     pub(super) secret: Option<Spanned<String>>,
     pub(super) timeout_seconds: Option<Spanned<u64>>,
+    pub(super) connect_timeout_seconds: Option<Spanned<u64>>,
+    pub(super) response_bytes_max: Option<Spanned<u64>>,
+    pub(super) headers: Option<Spanned<BTreeMap<Spanned<String>, Spanned<String>>>>,
+    pub(super) auth: Option<Spanned<AuthEntry>>,
+    pub(super) statuses: Option<Spanned<BTreeMap<Spanned<String>, Spanned<Meaning>>>>,
+    pub(super) allow_networks: Option<Spanned<Vec<Spanned<String>>>>,
+    pub(super) ca: Option<Spanned<String>>,
     pub(super) handler: Option<Spanned<String>>,
+    pub(super) function: Option<Spanned<String>>,
+    pub(super) permanent_errors: Option<Spanned<Vec<Spanned<String>>>>,
+    pub(super) bus: Option<Spanned<String>>,
+    pub(super) event_source: Option<Spanned<String>>,
+    pub(super) queue_url: Option<Spanned<String>>,
+    pub(super) topic_arn: Option<Spanned<String>>,
+    pub(super) message_group: Option<Spanned<MessageGroup>>,
     pub(super) backoff_seconds: Option<Spanned<Vec<u64>>>,
+    pub(super) give_up_after_hours: Option<Spanned<u64>>,
+    pub(super) rate: Option<RateEntry>,
+    pub(super) concurrency: Option<Spanned<u64>>,
+    pub(super) circuit: Option<Spanned<CircuitEntry>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AuthEntry {
+    #[serde(rename = "type")]
+    pub(super) kind: Spanned<AuthKind>,
+    pub(super) secret: Option<Spanned<String>>,
+    pub(super) header: Option<Spanned<String>>,
+    pub(super) token_url: Option<Spanned<String>>,
+    pub(super) client_id: Option<Spanned<String>>,
+    pub(super) scopes: Option<Spanned<Vec<Spanned<String>>>>,
+    pub(super) audience: Option<Spanned<String>>,
+    pub(super) resource: Option<Spanned<String>>,
+    pub(super) client_auth: Option<Spanned<ClientAuth>>,
+    pub(super) grant: Option<Spanned<Grant>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum AuthKind {
+    Bearer,
+    Basic,
+    ApiKey,
+    Oauth2,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -83,6 +134,10 @@ pub(super) struct DestinationEntry {
 pub(super) enum Kind {
     Http,
     Handler,
+    Lambda,
+    EventBridge,
+    Sqs,
+    Sns,
 }
 
 #[derive(Deserialize)]
@@ -90,5 +145,96 @@ pub(super) enum Kind {
 pub(super) struct RouteEntry {
     pub(super) source: Spanned<String>,
     pub(super) types: Option<Vec<Spanned<String>>>,
-    pub(super) destination: Spanned<String>,
+    #[serde(default)]
+    pub(super) default: bool,
+    pub(super) filter: Option<Spanned<String>>,
+    pub(super) map: Option<Spanned<String>>,
+    pub(super) order: Option<OrderEntry>,
+    pub(super) destination: Spanned<Texts>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OrderEntry {
+    pub(super) key: Spanned<String>,
+    pub(super) version: Spanned<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ContractEntry {
+    pub(super) source: Spanned<String>,
+    pub(super) types: Option<Vec<Spanned<String>>>,
+    pub(super) schema: Option<Spanned<String>>,
+    pub(super) schema_version: Option<SchemaVersionEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SchemaVersionEntry {
+    pub(super) at: Location,
+    pub(super) is: Spanned<Texts>,
+}
+
+/// One text, or a list of them.
+pub(super) enum Texts {
+    One(String),
+    Many(Vec<Spanned<String>>),
+}
+
+impl Texts {
+    /// Each with its place.
+    pub(super) fn each(given: Spanned<Self>) -> Vec<Spanned<String>> {
+        let span = given.span();
+        match given.into_inner() {
+            Self::One(text) => vec![Spanned::new(span, text)],
+            Self::Many(texts) => texts,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Texts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrMany;
+
+        impl<'de> Visitor<'de> for OneOrMany {
+            type Value = Texts;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a text or a list of texts")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Texts, E> {
+                Ok(Texts::One(text.to_owned()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Texts, A::Error> {
+                let mut texts = Vec::new();
+                while let Some(text) = list.next_element()? {
+                    texts.push(text);
+                }
+                Ok(Texts::Many(texts))
+            }
+        }
+
+        // Not an untagged enum: that would lose the places.
+        deserializer.deserialize_any(OneOrMany)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RateEntry {
+    pub(super) requests: Spanned<u64>,
+    pub(super) seconds: Option<Spanned<u64>>,
+    pub(super) burst: Option<Spanned<u64>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CircuitEntry {
+    pub(super) enabled: Option<bool>,
+    pub(super) consecutive: Option<Spanned<u64>>,
+    pub(super) percent: Option<Spanned<u64>>,
+    pub(super) wait_seconds: Option<Spanned<u64>>,
 }

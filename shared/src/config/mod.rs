@@ -4,19 +4,34 @@
 //! is better than one that goes to a wrong place. Secrets are never in the file; it names Secrets Manager secrets.
 
 mod check;
+mod destination;
 mod file;
+mod http;
 mod pattern;
+mod route;
+mod targets;
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
+pub use destination::{CircuitSpec, Destination, DestinationKind, Rate};
+pub use http::{
+    Auth, CA_BYTES_MAX, CONNECT_SECONDS_DEFAULT, ClientAuth, Connecting, Field, Grant, HEADER_FIELDS_MAX, HEADER_VALUE_BYTES_MAX,
+    HEADERS_MAX, Header, HeaderTemplate, HttpDestination, Meaning, NETWORKS_MAX, OAUTH_SUFFIX, OAuth, RESPONSE_BYTES_DEFAULT,
+    RESPONSE_BYTES_MAX, SCOPES_MAX, Statuses, TOKEN_WRITE_SECONDS,
+};
 pub use pattern::Pattern;
+pub use route::{Contract, Expression, Order, Route, SchemaVersion};
+pub use targets::{
+    ERROR_TYPE_CHARS_MAX, EventBridgeDestination, LambdaDestination, MessageGroup, SnsDestination, SqsDestination,
+    TARGET_SECONDS_MAX,
+};
 
-use http::Method;
+use ::http::Method;
 use serde::Deserialize;
 
 use crate::{
     event::EventSpec,
-    names::{DestinationName, EventType, SourceName},
+    names::{DestinationName, SourceName},
     signatures::{Scheme, handshake::Handshake},
 };
 
@@ -29,14 +44,38 @@ pub const DEDUPE_DAYS_MAX: u64 = 90;
 pub const DEDUPE_DAYS_DEFAULT: u64 = 35;
 /// How long a dead letter is kept, in days: SQS's longest retention, which `infra/template.yaml` asks for.
 pub const DEAD_LETTER_DAYS: u64 = 14;
-/// Most routes of one source: their doorbells go out in one request, and their names stand on the event.
-pub const ROUTES_PER_SOURCE_MAX: usize = crate::doorbell::RING_BATCH_MAX;
+/// Most routes of one source.
+pub const ROUTES_PER_SOURCE_MAX: usize = 100;
+/// Most destinations of one source: their doorbells go out in one request, and their names stand on the event.
+pub const DESTINATIONS_PER_SOURCE_MAX: usize = crate::doorbell::RING_BATCH_MAX;
 /// Most waits between attempts.
 pub const BACKOFFS_MAX: usize = 32;
 /// Longest wait between two attempts, in seconds: the longest visibility timeout of SQS (12 hours).
 pub const BACKOFF_SECONDS_MAX: u64 = 12 * 60 * 60;
 /// Waits between attempts unless the configuration says otherwise, in seconds: over 22 hours in nine attempts.
 pub const BACKOFF_SECONDS_DEFAULT: [u64; 8] = [5, 30, 120, 600, 3600, 10_800, 21_600, 43_200];
+/// How long a delivery is tried, its waits included, unless the configuration says otherwise, in hours.
+pub const GIVE_UP_HOURS_DEFAULT: u64 = 72;
+/// The longest that one may be tried, in hours.
+pub const GIVE_UP_HOURS_MAX: u64 = 14 * 24;
+/// Longest expression of jq, in bytes.
+pub const EXPRESSION_BYTES_MAX: usize = crate::jq::EXPRESSION_BYTES_MAX;
+/// Most contracts of one source.
+pub const CONTRACTS_PER_SOURCE_MAX: usize = 64;
+/// Highest rate of a destination, in requests a second: one DynamoDB item takes a thousand writes.
+pub const RATE_PER_SECOND_MAX: u64 = 500;
+/// Longest interval over which a rate is said, in seconds.
+pub const RATE_SECONDS_MAX: u64 = 60 * 60;
+/// Most requests at once at a destination whose concurrency is bounded: they are all in one DynamoDB item.
+pub const CONCURRENCY_MAX: u64 = 100;
+/// Failures in a row that open a circuit unless the configuration says otherwise.
+pub const CIRCUIT_CONSECUTIVE_DEFAULT: u64 = 10;
+/// Failures among the attempts of a minute that open a circuit unless the configuration says otherwise, in percent.
+pub const CIRCUIT_PERCENT_DEFAULT: u64 = 50;
+/// How long a circuit that opens stays so unless the configuration says otherwise, in seconds. It doubles each time.
+pub const CIRCUIT_WAIT_SECONDS_DEFAULT: u64 = 30;
+/// The longest that it may be told to, in seconds.
+pub const CIRCUIT_WAIT_SECONDS_MAX: u64 = 15 * 60;
 /// Longest time that a destination may take to answer, in seconds. The worker's own timeout in the template is longer.
 pub const DELIVERY_SECONDS_MAX: u64 = 30;
 /// How long a destination may take to answer unless the configuration says otherwise, in seconds.
@@ -93,6 +132,8 @@ pub struct Source {
     pub answer: AnswerSpec,
     /// Where its events go.
     pub routes: Vec<Route>,
+    /// What its events have to look like.
+    pub contracts: Vec<Contract>,
 }
 
 /// What becomes of a webhook whose event id came before with another body.
@@ -116,69 +157,6 @@ pub struct AnswerSpec {
     pub status: Option<u16>,
     /// Instead of the JSON body.
     pub body: Option<String>,
-}
-
-/// Which of a source's events go to which destination.
-#[derive(Clone, Debug)]
-pub struct Route {
-    /// Event types that it takes.
-    pub types: Vec<Pattern>,
-    /// Where they go.
-    pub destination: DestinationName,
-}
-
-/// Where events go.
-#[derive(Clone, Debug)]
-pub struct Destination {
-    /// Its name.
-    pub name: DestinationName,
-    /// What it is.
-    pub kind: DestinationKind,
-    /// Waits before the second attempt, the third, and so on; each is the upper end of a random wait (full jitter).
-    pub backoff: Vec<Duration>,
-    /// Where it stands in the file, for what can be checked only by the worker.
-    line: usize,
-}
-
-/// What a destination is.
-#[derive(Clone, Debug)]
-pub enum DestinationKind {
-    /// A POST of the exact body.
-    Http(HttpDestination),
-    /// Code that is compiled into the worker, by its name.
-    Handler(String),
-}
-
-/// An HTTP endpoint.
-#[derive(Clone, Debug)]
-pub struct HttpDestination {
-    /// Where to POST.
-    pub url: String,
-    /// The keyring that signs what is sent, by name under the stack's prefix.
-    pub secret: String,
-    /// The whole exchange, connecting included.
-    pub timeout: Duration,
-}
-
-impl Destination {
-    /// Attempts before a delivery is dead.
-    pub fn attempts_max(&self) -> u32 {
-        u32::try_from(self.backoff.len()).unwrap_or(u32::MAX).saturating_add(1)
-    }
-}
-
-impl Source {
-    /// Where an event of this type goes: each destination once, in the order of the routes.
-    pub fn destinations(&self, event_type: &EventType) -> Vec<DestinationName> {
-        let mut found: Vec<DestinationName> = Vec::new();
-        for route in &self.routes {
-            let matches = route.types.iter().any(|pattern| pattern.matches(event_type));
-            if matches && !found.contains(&route.destination) {
-                found.push(route.destination.clone());
-            }
-        }
-        found
-    }
 }
 
 /// The configuration cannot be used.

@@ -1,4 +1,5 @@
 use super::*;
+use crate::names::EventType;
 
 const GOOD: &str = r#"
 [sources.github]
@@ -215,29 +216,61 @@ fn every_bound_holds_on_both_sides() {
         (backoff, "backoff_seconds = [43200]", "backoff_seconds = [43201]"),
         (backoff, "timeout_seconds = 1", "timeout_seconds = 0"),
         (backoff, "timeout_seconds = 30", "timeout_seconds = 31"),
+        (backoff, "give_up_after_hours = 1", "give_up_after_hours = 0"),
+        (backoff, "give_up_after_hours = 336", "give_up_after_hours = 337"),
+        (backoff, "concurrency = 1", "concurrency = 0"),
+        (backoff, "concurrency = 100", "concurrency = 101"),
+        (backoff, "rate = { requests = 1 }", "rate = { requests = 0 }"),
+        (backoff, "rate = { requests = 500 }", "rate = { requests = 501 }"),
+        (backoff, "rate = { requests = 1000, seconds = 2 }", "rate = { requests = 1001, seconds = 2 }"),
+        (backoff, "rate = { requests = 1, seconds = 3600 }", "rate = { requests = 1, seconds = 3601 }"),
+        (backoff, "rate = { requests = 1, burst = 1 }", "rate = { requests = 1, burst = 0 }"),
+        (backoff, "rate = { requests = 1, burst = 500 }", "rate = { requests = 1, burst = 501 }"),
+        (backoff, "circuit = { consecutive = 1 }", "circuit = { consecutive = 0 }"),
+        (backoff, "circuit = { consecutive = 1000 }", "circuit = { consecutive = 1001 }"),
+        (backoff, "circuit = { percent = 1 }", "circuit = { percent = 0 }"),
+        (backoff, "circuit = { percent = 100 }", "circuit = { percent = 101 }"),
+        (backoff, "circuit = { wait_seconds = 1 }", "circuit = { wait_seconds = 0 }"),
+        (backoff, "circuit = { wait_seconds = 900 }", "circuit = { wait_seconds = 901 }"),
     ] {
         assert!(parses(from, good), "{good}");
         assert!(!parses(from, bad), "{bad}");
     }
-    // 14 days of a dead letter, and 36 hours of retries.
+    // 14 days of a dead letter, and three days of retries.
     let short =
         GOOD.replacen("destination = \"ci\"", "destination = \"ci\"\n[[routes]]\nsource = \"partner\"\ndestination = \"ci\"", 1);
-    let short = |days| {
-        short.replacen("dedupe_days = 90", &format!("dedupe_days = {days}"), 1).replacen(
-            backoff,
-            "backoff_seconds = [43200, 43200, 43200]",
-            1,
-        )
+    let short = |days, hours| {
+        let settings = format!("give_up_after_hours = {hours}");
+        short.replacen("dedupe_days = 90", &format!("dedupe_days = {days}"), 1).replacen(backoff, &settings, 1)
     };
-    assert!(Gateway::parse(&short(16), "gateway.toml").is_ok());
-    let message = error(&short(15));
-    assert!(message.contains("`dedupe_days` must be at least 16 for the retries and the 14 days"), "{message}");
+    assert!(Gateway::parse(&short(17, 72), "gateway.toml").is_ok());
+    let message = error(&short(16, 72));
+    assert!(message.contains("`dedupe_days` must be at least 17 for the retries and the 14 days"), "{message}");
+    assert!(Gateway::parse(&short(16, 48), "gateway.toml").is_ok());
     let waits = |count: usize| format!("backoff_seconds = {:?}", vec![1; count]);
     assert!(parses(backoff, &waits(BACKOFFS_MAX)));
     assert!(!parses(backoff, &waits(BACKOFFS_MAX + 1)));
     let routes = |count: usize| format!("{GOOD}{}", "[[routes]]\nsource = \"partner\"\ndestination = \"ci\"\n".repeat(count));
     assert!(Gateway::parse(&routes(ROUTES_PER_SOURCE_MAX), "gateway.toml").is_ok());
-    assert!(error(&routes(ROUTES_PER_SOURCE_MAX + 1)).contains("more than 10 routes"));
+    assert!(error(&routes(ROUTES_PER_SOURCE_MAX + 1)).contains("more than 100 routes"));
+    let contracts = |count: usize| format!("{GOOD}{}", "[[contracts]]\nsource = \"partner\"\nschema = \"a\"\n".repeat(count));
+    assert!(Gateway::parse(&contracts(CONTRACTS_PER_SOURCE_MAX), "gateway.toml").is_ok());
+    assert!(error(&contracts(CONTRACTS_PER_SOURCE_MAX + 1)).contains("more than 64 contracts"));
+    let fan_out = |count: usize| {
+        let names: Vec<String> = (0..count).map(|n| format!("d{n}")).collect();
+        let handlers = names.iter().map(|name| format!("[destinations.{name}]\ntype = \"handler\"\nhandler = \"customers\"\n"));
+        format!("{GOOD}\n[[routes]]\nsource = \"partner\"\ndestination = {names:?}\n{}", handlers.collect::<String>())
+    };
+    let widest = Gateway::parse(&fan_out(DESTINATIONS_PER_SOURCE_MAX), "gateway.toml").unwrap();
+    assert_eq!(widest.sources[&SourceName::parse("partner").unwrap()].destinations(&EventType::unknown()).len(), 10);
+    assert!(error(&fan_out(DESTINATIONS_PER_SOURCE_MAX + 1)).contains("more than 10 destinations"));
+    for (key, max) in [("filter", EXPRESSION_BYTES_MAX), ("map", EXPRESSION_BYTES_MAX)] {
+        let expression = |length: usize| {
+            let route = format!("destination = \"ci\"\n{key} = \"{}\"", ".".repeat(length));
+            Gateway::parse(&GOOD.replacen("destination = \"ci\"", &route, 1), "gateway.toml").is_ok()
+        };
+        assert!(expression(max) && !expression(max + 1), "{key}");
+    }
 }
 
 #[test]
@@ -257,6 +290,62 @@ fn settings_of_another_type_of_destination_are_refused() {
     assert!(spoiled("backoff_seconds", "handler = \"x\"\nbackoff_seconds").contains("means nothing"));
     assert!(spoiled("handler = \"customers\"", "").contains("has no `handler`"));
     assert!(spoiled("type = \"handler\"", "type = \"ftp\"").contains("ftp"));
+}
+
+#[test]
+fn what_protects_a_destination_means_what_it_says() {
+    let settings = |settings: &str| {
+        let text = format!("[destinations.d]\ntype = \"http\"\nurl = \"https://a.b\"\nsecret = \"s\"\n{settings}");
+        Gateway::parse(&text, "gateway.toml").unwrap().destinations.into_values().next().unwrap()
+    };
+    let plain = settings("");
+    assert_eq!((plain.rate, plain.concurrency, plain.give_up_after), (None, None, Duration::from_secs(72 * 60 * 60)));
+    let circuit = CircuitSpec { consecutive: 10, percent: 50, wait: Duration::from_secs(30) };
+    assert_eq!(plain.circuit, Some(circuit));
+    assert_eq!(settings("circuit = { enabled = false }").circuit, None);
+    assert_eq!(settings("circuit = { consecutive = 3 }").circuit, Some(CircuitSpec { consecutive: 3, ..circuit }));
+    let rate = settings("rate = { requests = 3, seconds = 2, burst = 5 }").rate;
+    assert_eq!(rate, Some(Rate { interval: Duration::from_millis(667), burst: 5 }));
+    assert_eq!(settings("concurrency = 4").concurrency, Some(4));
+    assert!(spoiled("handler = \"customers\"", "handler = \"customers\"\ncircuit = {}").contains("`circuit` means nothing"));
+}
+
+/// The routes of one source over two destinations.
+fn routed(routes: &str) -> Result<Source, String> {
+    let destinations = ["one", "two"].map(|name| format!("[destinations.{name}]\ntype = \"handler\"\nhandler = \"x\"\n"));
+    source(&format!("scheme = \"github\"\nsecret = \"s\"\n{}{routes}", destinations.concat()))
+}
+
+#[test]
+fn a_default_route_takes_what_no_other_takes() {
+    let source = routed(
+        "[[routes]]\nsource = \"s\"\ntypes = [\"push\"]\nfilter = \"false\"\ndestination = \"one\"\n\
+         [[routes]]\nsource = \"s\"\ndefault = true\ndestination = [\"two\", \"one\"]",
+    )
+    .unwrap();
+    let destinations = |event_type: &str| {
+        source.destinations(&EventType::parse(event_type).unwrap()).iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(destinations("push"), ["one"], "a filter is asked later");
+    assert_eq!(destinations("issues"), ["two", "one"]);
+}
+
+#[test]
+fn what_a_route_or_a_contract_cannot_mean_is_named_with_its_line() {
+    let message = |text: &str| routed(text).unwrap_err();
+    assert!(message("[[routes]]\nsource = \"s\"\ndestination = []").contains("the route has no destination"));
+    let at = message("[[routes]]\nsource = \"s\"\ndestination = [\"one\", \"three\"]");
+    assert!(at.starts_with("gateway.toml:12:23: the route's destination `three` is not"), "{at}");
+    assert!(message("[[contracts]]\nsource = \"s\"").contains("the contract asks for nothing"));
+    assert!(message("[[contracts]]\nsource = \"t\"\nschema = \"a\"").contains("the contract's source `t` is not configured"));
+    for elsewhere in ["../a.json", "/a.json", "", "a/../../b"] {
+        let text = format!("[[contracts]]\nsource = \"s\"\nschema = \"{elsewhere}\"");
+        assert!(message(&text).contains("names a file beside gateway.toml"), "{elsewhere}");
+    }
+    let version = |version: &str| format!("[[contracts]]\nsource = \"s\"\nschema_version = {version}");
+    assert!(message(&version("{ at = \"query:v\", is = \"1\" }")).contains("stands in the body or in a header"));
+    assert!(message(&version("{ at = \"json:/v\", is = [] }")).contains("knows no version"));
+    assert_eq!(routed(&version("{ at = \"json:/v\", is = \"1\" }")).unwrap().contracts.len(), 1);
 }
 
 #[test]
@@ -298,6 +387,7 @@ fn every_configuration_that_we_ship_or_document_is_good() {
     let documented = [
         ("README.md", include_str!("../../../README.md")),
         ("docs/configuration.md", include_str!("../../../docs/configuration.md")),
+        ("docs/destinations.md", include_str!("../../../docs/destinations.md")),
         ("docs/deploy.md", include_str!("../../../docs/deploy.md")),
         ("docs/schemes.md", include_str!("../../../docs/schemes.md")),
     ];

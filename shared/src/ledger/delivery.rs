@@ -14,6 +14,7 @@ use super::{
     Ledger, LedgerError,
     attributes::{Item, millis, number, read_millis, read_number, read_string, seconds, string},
     delivery_key,
+    order::Turn,
 };
 use crate::{
     doorbell::Doorbell,
@@ -24,6 +25,10 @@ use crate::{
 
 /// Longest error kept on a delivery, in characters: its item stays under 1 KB, one write unit.
 pub(super) const LAST_ERROR_CHARS_MAX: usize = 200;
+/// Attempts kept on a delivery: the last ones. Ten of them, failed, make it larger than 1 KB, but only while it fails.
+pub const ATTEMPTS_KEPT_MAX: usize = 10;
+/// Longest reason kept with each of them, in characters.
+pub(super) const ATTEMPT_REASON_CHARS_MAX: usize = 80;
 
 /// What a delivery is doing. `queued` is the state of one that has no item yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -83,6 +88,51 @@ pub struct Delivery {
     pub done_at: Option<Timestamp>,
     /// From then on it is forgotten.
     pub expires_at: Timestamp,
+    /// When its present run began.
+    pub begun_at: Timestamp,
+    /// Whether its moment was given to it by the destination's rate, so that it needs no other.
+    pub has_slot: bool,
+    /// Its last attempts, over all runs, the oldest first; at most [`ATTEMPTS_KEPT_MAX`].
+    pub history: Vec<AttemptRecord>,
+}
+
+/// One try of a delivery, as the ledger keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttemptRecord {
+    /// Which attempt of its run, from 1. Two have the same number where the first of them was not counted.
+    pub number: u32,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// How long it took, in milliseconds.
+    pub millis: u64,
+    /// `done`, or another way of being done, or the class of the failure.
+    pub result: String,
+    /// Why it failed, cut short.
+    pub reason: Option<String>,
+    /// How long the delivery waits for its next attempt, in milliseconds.
+    pub wait_millis: Option<u64>,
+}
+
+/// In which way a delivery is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DoneAs {
+    /// It arrived.
+    Delivered,
+    /// The filter of its route leaves it out.
+    Skipped,
+    /// What it would tell is older than what its destination has been told already.
+    Superseded,
+}
+
+impl DoneAs {
+    /// Its word in the ledger.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Delivered => "done",
+            Self::Skipped => "skipped",
+            Self::Superseded => "superseded",
+        }
+    }
 }
 
 /// The answer of [`Ledger::claim`].
@@ -110,13 +160,18 @@ pub struct Lease {
     pub attempt: u32,
     /// Answers of "not now" before this try.
     pub throttles: u32,
+    /// When this run began.
+    pub begun_at: Timestamp,
+    /// Whether its moment was given to it by the destination's rate.
+    pub has_slot: bool,
+    history: Vec<AttemptRecord>,
 }
 
 /// How an attempt ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It arrived.
-    Done,
+    /// Nothing is left to do.
+    Done(DoneAs),
     /// It failed; try again at `at`.
     Retry {
         /// Not before.
@@ -131,7 +186,16 @@ pub enum Outcome {
         /// What the destination said.
         failure: FailureRecord,
     },
-    /// The destination refuses our credentials: wait, without counting the attempt, until a person has mended that.
+    /// It was not tried, since the destination is protected just now: it comes again at `at`, and no attempt is counted.
+    Deferred {
+        /// Not before.
+        at: Timestamp,
+        /// What it waits for.
+        failure: FailureRecord,
+        /// Whether `at` was given to it by the destination's rate.
+        has_slot: bool,
+    },
+    /// The destination is paused, or refuses our credentials: wait, without counting the attempt, until a person has mended that.
     Paused(FailureRecord),
     /// No more tries.
     Dead(FailureRecord),
@@ -144,6 +208,15 @@ pub struct FailureRecord {
     pub class: &'static str,
     /// What happened, in a few words.
     pub reason: String,
+}
+
+/// An attempt that ended, for the ledger.
+#[derive(Clone, Copy, Debug)]
+pub struct Ended {
+    /// When it began; `None` if the destination was not tried.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub now: Timestamp,
 }
 
 /// The answer of [`Ledger::finish`] and [`Ledger::commit`].
@@ -179,8 +252,8 @@ impl Ledger {
     }
 
     /// Ends an attempt. Nothing is written unless the lease's owner still has the delivery.
-    pub async fn finish(&self, lease: Lease, outcome: &Outcome, now: Timestamp) -> Result<Finish, LedgerError> {
-        let change = Change::of(&lease, outcome, now);
+    pub async fn finish(&self, lease: &Lease, outcome: &Outcome, ended: Ended) -> Result<Finish, LedgerError> {
+        let change = Change::of(lease, outcome, ended);
         let (pk, sk) = delivery_key(&lease.key, &lease.destination);
         let update = self.client.update_item().table_name(&self.table).key("pk", pk).key("sk", sk);
         let update = update
@@ -193,15 +266,21 @@ impl Ledger {
         match update.send().await.map_err(|error| error.into_service_error()) {
             Ok(_) => Ok(Finish::Finished),
             Err(UpdateItemError::ConditionalCheckFailedException(refused)) => {
-                Ok(refused_finish(&refused.item.unwrap_or_default(), &lease, change.status))
+                Ok(refused_finish(&refused.item.unwrap_or_default(), lease, change.status))
             }
             Err(error) => Err(LedgerError::of(&error)),
         }
     }
 
-    /// Writes what a handler wants written and marks the delivery done, all or nothing.
-    pub async fn commit(&self, lease: &Lease, writes: Vec<TransactWriteItem>, now: Timestamp) -> Result<Finish, LedgerError> {
-        let change = Change::of(lease, &Outcome::Done, now);
+    /// Writes what a handler wants written, and that its turn is over, and marks the delivery done: all or nothing.
+    pub async fn commit(
+        &self,
+        lease: &Lease,
+        turn: Option<&Turn>,
+        writes: Vec<TransactWriteItem>,
+        ended: Ended,
+    ) -> Result<Finish, LedgerError> {
+        let change = Change::of(lease, &Outcome::Done(DoneAs::Delivered), ended);
         let (pk, sk) = delivery_key(&lease.key, &lease.destination);
         let done = Update::builder()
             .table_name(&self.table)
@@ -215,19 +294,26 @@ impl Ledger {
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .build()
             .map_err(|error| LedgerError::unbuildable(&error))?;
-        // The delivery goes first: the answer gives a reason for each write, in their order.
-        let all = std::iter::once(TransactWriteItem::builder().update(done).build()).chain(writes).collect();
+        let over = turn.map(|turn| self.turn_is_over(turn, lease)).transpose()?;
+        // What is ours goes first: the answer gives a reason for each write, in their order.
+        let ours: Vec<_> =
+            [Some(done), over].into_iter().flatten().map(|update| TransactWriteItem::builder().update(update).build()).collect();
+        let ours_count = ours.len();
+        let all = ours.into_iter().chain(writes).collect();
         let transaction = self.client.transact_write_items().set_transact_items(Some(all));
         match transaction.send().await.map_err(|error| error.into_service_error()) {
             Ok(_) => Ok(Finish::Finished),
             Err(TransactWriteItemsError::TransactionCanceledException(canceled)) => {
                 let failed = |reason: &CancellationReason| reason.code() == Some("ConditionalCheckFailed");
                 let reasons = canceled.cancellation_reasons();
-                match reasons.split_first() {
-                    Some((ours, _)) if failed(ours) => {
-                        Ok(refused_finish(ours.item().unwrap_or(&Item::new()), lease, Status::Done))
+                let (ours, theirs) = reasons.split_at(ours_count.min(reasons.len()));
+                match ours.first() {
+                    Some(delivery) if failed(delivery) => {
+                        Ok(refused_finish(delivery.item().unwrap_or(&Item::new()), lease, Status::Done))
                     }
-                    Some((_, theirs)) if theirs.iter().any(failed) => Ok(Finish::Refused),
+                    // Its turn was over before it was done: then its lease is over as well.
+                    _ if ours.iter().any(failed) => Ok(Finish::Lost),
+                    _ if theirs.iter().any(failed) => Ok(Finish::Refused),
                     _ if reasons.iter().any(|reason| reason.code() == Some("ValidationError")) => Ok(Finish::Invalid),
                     // Another transaction on the same items, or throttling: it may work the next time.
                     _ => Ok(Finish::Contended),
@@ -255,7 +341,7 @@ impl Ledger {
         let update = update
             .update_expression(
                 "SET #status = :processing, #owner = :owner, lease_until = :lease_until, generation = :generation, \
-                 replay = if_not_exists(replay, :replay), expires_at = :expires_at \
+                 replay = if_not_exists(replay, :replay), expires_at = :expires_at, begun_at = if_not_exists(begun_at, :now) \
                  ADD attempts :one REMOVE next_at, attention_pk, attention_sk",
             )
             .condition_expression(format!(
@@ -301,6 +387,9 @@ impl Ledger {
             next_at: None,
             done_at: None,
             expires_at: bid.event.expires_at,
+            begun_at: bid.now,
+            has_slot: false,
+            history: if found.generation == bid.event.received_at { found.history.clone() } else { Vec::new() },
         };
         let (pk, sk) = delivery_key(&bid.event.key, &bid.doorbell.destination);
         let mut item = delivery_item(&begun);
@@ -349,7 +438,14 @@ impl Lease {
             owner: bid.owner.to_owned(),
             attempt: delivery.attempts,
             throttles: delivery.throttles,
+            begun_at: delivery.begun_at,
+            has_slot: delivery.has_slot,
+            history: delivery.history.clone(),
         }
+    }
+
+    pub(super) fn owner(&self) -> &str {
+        &self.owner
     }
 }
 
@@ -400,23 +496,32 @@ struct Change {
 }
 
 impl Change {
-    fn of(lease: &Lease, outcome: &Outcome, now: Timestamp) -> Self {
+    fn of(lease: &Lease, outcome: &Outcome, ended: Ended) -> Self {
+        let now = ended.now;
         let mut values = Item::from([
             (":owner".to_owned(), string(&lease.owner)),
             (":processing".to_owned(), string(Status::Processing.as_str())),
         ]);
         let (status, next_at, failure, uncounted) = match outcome {
-            Outcome::Done => (Status::Done, None, None, ""),
+            Outcome::Done(_) => (Status::Done, None, None, ""),
             Outcome::Retry { at, failure } => (Status::Retrying, Some(*at), Some(failure), ""),
             Outcome::Throttled { at, failure } => {
                 (Status::Retrying, Some(*at), Some(failure), " ADD attempts :minus_one, throttles :one")
             }
+            Outcome::Deferred { at, failure, .. } => (Status::Retrying, Some(*at), Some(failure), " ADD attempts :minus_one"),
             Outcome::Paused(failure) => (Status::Paused, None, Some(failure), " ADD attempts :minus_one"),
             Outcome::Dead(failure) => (Status::Dead, None, Some(failure), ""),
         };
         values.insert(":status".to_owned(), string(status.as_str()));
         let mut set = "SET #status = :status".to_owned();
-        let mut remove = " REMOVE lease_until";
+        let mut remove = " REMOVE lease_until, has_slot".to_owned();
+        if let Some(started_at) = ended.started_at {
+            let tried = AttemptRecord::of(lease.attempt, started_at, outcome, now);
+            let earlier = lease.history.len().saturating_sub(ATTEMPTS_KEPT_MAX - 1);
+            let history = lease.history.iter().skip(earlier).chain([&tried]).map(AttemptRecord::to_attribute).collect();
+            set += ", history = :history";
+            values.insert(":history".to_owned(), AttributeValue::L(history));
+        }
         if let Some(failure) = failure {
             let reason: String = failure.reason.chars().take(LAST_ERROR_CHARS_MAX).collect();
             set += ", error_class = :class, last_error = :reason, attention_pk = :attention_pk, attention_sk = :attention_sk";
@@ -429,7 +534,18 @@ impl Change {
         } else {
             set += ", done_at = :now";
             values.insert(":now".to_owned(), millis(now));
-            remove = " REMOVE lease_until, error_class, last_error";
+            remove += ", error_class, last_error";
+        }
+        if let Outcome::Done(done_as) = outcome
+            && *done_as != DoneAs::Delivered
+        {
+            set += ", done_as = :done_as";
+            values.insert(":done_as".to_owned(), string(done_as.as_str()));
+        }
+        if let Outcome::Deferred { has_slot: true, .. } = outcome {
+            set += ", has_slot = :has_slot";
+            remove = remove.replace(", has_slot", "");
+            values.insert(":has_slot".to_owned(), AttributeValue::Bool(true));
         }
         if let Some(next_at) = next_at {
             set += ", next_at = :next_at";
@@ -442,6 +558,51 @@ impl Change {
             values.insert(":one".to_owned(), number(1));
         }
         Self { status, expression: format!("{set}{remove}{uncounted}"), values }
+    }
+}
+
+impl AttemptRecord {
+    fn of(number: u32, started_at: Timestamp, outcome: &Outcome, now: Timestamp) -> Self {
+        let (result, failure, next_at) = match outcome {
+            Outcome::Done(done_as) => (done_as.as_str(), None, None),
+            Outcome::Retry { at, failure } | Outcome::Throttled { at, failure } | Outcome::Deferred { at, failure, .. } => {
+                (failure.class, Some(failure), Some(*at))
+            }
+            Outcome::Paused(failure) | Outcome::Dead(failure) => (failure.class, Some(failure), None),
+        };
+        Self {
+            number,
+            started_at,
+            millis: now.since(started_at).as_millis() as u64,
+            result: result.to_owned(),
+            reason: failure.map(|failure| failure.reason.chars().take(ATTEMPT_REASON_CHARS_MAX).collect()),
+            wait_millis: next_at.map(|at| at.since(now).as_millis() as u64),
+        }
+    }
+
+    /// Short names: they are on every delivery.
+    fn to_attribute(&self) -> AttributeValue {
+        let mut attempt = Item::from([
+            ("n".to_owned(), number(self.number.into())),
+            ("at".to_owned(), millis(self.started_at)),
+            ("ms".to_owned(), number(self.millis)),
+            ("is".to_owned(), string(&self.result)),
+        ]);
+        attempt.extend(self.reason.as_ref().map(|reason| ("why".to_owned(), string(reason))));
+        attempt.extend(self.wait_millis.map(|wait| ("wait".to_owned(), number(wait))));
+        AttributeValue::M(attempt)
+    }
+
+    fn read(attribute: &AttributeValue) -> Option<Self> {
+        let attempt = attribute.as_m().ok()?;
+        Some(Self {
+            number: u32::try_from(read_number(attempt, "n")?).ok()?,
+            started_at: read_millis(attempt, "at")?,
+            millis: read_number(attempt, "ms")?,
+            result: read_string(attempt, "is")?.to_owned(),
+            reason: read_string(attempt, "why").map(str::to_owned),
+            wait_millis: read_number(attempt, "wait"),
+        })
     }
 }
 
@@ -460,7 +621,15 @@ fn delivery_item(delivery: &Delivery) -> Item {
         ("replay".to_owned(), number(delivery.replay.into())),
         ("owner".to_owned(), string(&delivery.owner)),
         ("expires_at".to_owned(), seconds(delivery.expires_at)),
+        ("begun_at".to_owned(), millis(delivery.begun_at)),
     ]);
+    if !delivery.history.is_empty() {
+        let history = delivery.history.iter().map(AttemptRecord::to_attribute).collect();
+        item.insert("history".to_owned(), AttributeValue::L(history));
+    }
+    if delivery.has_slot {
+        item.insert("has_slot".to_owned(), AttributeValue::Bool(true));
+    }
     for (name, moment) in [("lease_until", delivery.lease_until), ("next_at", delivery.next_at), ("done_at", delivery.done_at)] {
         if let Some(moment) = moment {
             item.insert(name.to_owned(), millis(moment));
@@ -472,9 +641,11 @@ fn delivery_item(delivery: &Delivery) -> Item {
 pub(super) fn read_delivery(key: &EventKey, item: &Item) -> Result<Delivery, LedgerError> {
     let corrupt = |reason| LedgerError::Corrupt { key: format!("{key} (delivery)"), reason };
     let count = |name| u32::try_from(read_number(item, name).unwrap_or_default()).unwrap_or(u32::MAX);
+    let generation = read_millis(item, "generation").ok_or(corrupt("no generation"))?;
+    let history = item.get("history").and_then(|value| value.as_l().ok());
     Ok(Delivery {
         status: read_string(item, "status").and_then(Status::parse).ok_or(corrupt("no status"))?,
-        generation: read_millis(item, "generation").ok_or(corrupt("no generation"))?,
+        generation,
         attempts: count("attempts"),
         throttles: count("throttles"),
         replay: count("replay"),
@@ -483,6 +654,10 @@ pub(super) fn read_delivery(key: &EventKey, item: &Item) -> Result<Delivery, Led
         next_at: read_millis(item, "next_at"),
         done_at: read_millis(item, "done_at"),
         expires_at: read_number(item, "expires_at").map(Timestamp::from_seconds).ok_or(corrupt("no expires_at"))?,
+        begun_at: read_millis(item, "begun_at").unwrap_or(generation),
+        has_slot: item.contains_key("has_slot"),
+        // What this version cannot read is left out: it is for people.
+        history: history.into_iter().flatten().filter_map(AttemptRecord::read).collect(),
     })
 }
 

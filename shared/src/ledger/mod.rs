@@ -10,7 +10,9 @@
 //! | conflict | same | `conflict#{SHA-256 of the other body}` |
 //! | replay | same as the first | `replay#{its event id}` |
 //! | signed content | `{source}#{SHA-256 of it}` | `content` |
-//! | destination state | `destination#{name}` | `state` |
+//! | destination: pause and circuit, rate, slots | `destination#{name}` | `state`, `rate`, `slots` |
+//! | lock of a destination | `destination#{name}` | the name of the lock, as `oauth` |
+//! | order | `order#{destination}#{SHA-256 of the thing}` | `order` |
 //! | watermark | `audit` | `watermark` |
 //!
 //! What becomes an event of a conflict or a replay does so through [`Ledger::accept`] alone.
@@ -23,13 +25,20 @@ pub mod audit;
 mod delivery;
 mod destination;
 mod event;
+mod lock;
+mod order;
 mod quarantine;
 
 use aws_config::SdkConfig;
 use aws_sdk_dynamodb::{Client, types::AttributeValue};
 
-pub use delivery::{Bid, Claim, Delivery, FailureRecord, Finish, Lease, Outcome, Status};
+pub use delivery::{
+    ATTEMPTS_KEPT_MAX, AttemptRecord, Bid, Claim, Delivery, DoneAs, Ended, FailureRecord, Finish, Lease, Outcome, Status,
+};
+pub use destination::{Circuit, DestinationState, Loaded, Pause};
 pub use event::{CONTENT_CLAIM_SECONDS, Recorded, SignedContent};
+pub use lock::Locked;
+pub use order::{Turn, TurnAnswer, Version};
 pub use quarantine::{Acceptance, DeliveryReport, Kind, Pair, Quarantined};
 
 use crate::{aws, event::EventKey, names::DestinationName};

@@ -215,6 +215,11 @@ fn common_name(certificate: &CertificateInner) -> Option<String> {
     Some(name.value().into_owned())
 }
 
+/// Whether a text begins with a certificate in PEM, of whatever period.
+pub fn is_certificate(pem: &str) -> bool {
+    matches!(pem_block(pem), Some(("CERTIFICATE", der)) if <CertificateInner>::from_der(&der).is_ok())
+}
+
 /// The label and the content of the first PEM block. Pasting breaks and joins lines, so white space within counts for nothing.
 fn pem_block(text: &str) -> Option<(&str, Vec<u8>)> {
     let (_, rest) = text.split_once("-----BEGIN ")?;

@@ -1,11 +1,15 @@
 //! The functions, composed over the model: each instance with clients of its own, as each environment of Lambda has.
 
+use std::path::Path;
+
 use auditor::Auditor;
 use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
 use receiver::Receiver;
 use redrive::{DeadLetters, Redrive};
-use shared::{bodies::Bodies, config::Gateway, doorbell::Bell, fetched::FetchedKeys, ledger::Ledger, secrets::Keyrings};
-use worker::{Exchange, Handlers, Worker};
+use shared::{
+    bodies::Bodies, config::Gateway, doorbell::Bell, fetched::FetchedKeys, ledger::Ledger, routing::Routing, secrets::Keyrings,
+};
+use worker::{Exchange, Handlers, Targets, Tokens, Worker};
 
 use super::{Aws, BODIES_BUCKET, DEAD_LETTER_QUEUE, DOORBELL_QUEUE, LEDGER_TABLE, Message};
 
@@ -52,14 +56,19 @@ impl Aws {
     #[must_use]
     pub fn worker<E: Exchange>(&self, instance: &str, gateway: Gateway, exchange: E, handlers: Handlers) -> Worker<E> {
         let config = self.config(instance);
+        // Of a configuration that names no file beside it.
+        let routing = Routing::load(&gateway, Path::new("gateway.toml")).expect("the expressions of a test can be compiled");
         Worker {
             gateway,
+            routing,
             ledger: Ledger::new(&config, LEDGER_TABLE.to_owned()),
             bodies: Bodies::new(&config, BODIES_BUCKET.to_owned()),
             keyrings: Keyrings::new(&config, SECRETS_PREFIX.to_owned()),
             doorbells: Bell::new(&config, self.queue_url(DOORBELL_QUEUE)),
             dead_letters: Bell::new(&config, self.queue_url(DEAD_LETTER_QUEUE)),
             exchange,
+            tokens: Tokens::default(),
+            targets: Targets::new(&config),
             handlers,
         }
     }

@@ -6,8 +6,8 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, StatusCode};
-use worker::{Answer, Exchange, Failure};
+use http::{HeaderValue, StatusCode};
+use worker::{Answer, Exchange, Failure, Post};
 
 use super::director::Director;
 use crate::model::{self, Aws, Fate};
@@ -27,6 +27,8 @@ pub struct Seen {
     pub body: Vec<u8>,
     /// Whether a later body differed.
     pub changed: bool,
+    /// Which of all effects it was, counted from 1.
+    pub turn: usize,
 }
 
 impl Journal {
@@ -37,10 +39,12 @@ impl Journal {
 
     fn arrive(&self, key: &str, body: &[u8]) {
         let mut journal = self.lock();
+        let effects = journal.values().filter(|seen| seen.effects > 0).count();
         let seen = journal.entry(key.to_owned()).or_default();
         seen.sent += 1;
         if seen.effects == 0 {
             seen.effects = 1;
+            seen.turn = effects + 1;
             seen.body = body.to_vec();
         }
         seen.changed |= seen.body != body;
@@ -67,11 +71,12 @@ pub struct SimulatedExchange {
 }
 
 impl Exchange for SimulatedExchange {
-    async fn post(&self, url: &str, headers: HeaderMap, body: Vec<u8>, timeout: Duration) -> Result<Answer, Failure> {
+    async fn post(&self, post: Post<'_>) -> Result<Answer, Failure> {
+        let Post { url, headers, body, timeout, .. } = post;
         let key = headers.get("idempotency-key").and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
         let name = url.rsplit('/').next().unwrap_or_default();
         let fate = self.director.decide(&self.function, "destination", name);
-        let answer = |status| Ok(Answer { status, retry_after: None });
+        let answer = |status| Ok(Answer::of(status));
         let arrive = || self.journal.arrive(&key, &body);
         let slow = if self.slow { Duration::from_millis(self.director.dice(5000)) } else { Duration::ZERO };
         tokio::time::sleep(slow + self.director.moment()).await;
@@ -108,9 +113,11 @@ impl Exchange for SimulatedExchange {
 fn refused(failure: model::Failure) -> Result<Answer, Failure> {
     match failure {
         model::Failure::ConnectionReset => Err(Failure::Transient("connection reset".to_owned())),
-        model::Failure::InternalError => Ok(Answer { status: StatusCode::INTERNAL_SERVER_ERROR, retry_after: None }),
+        model::Failure::InternalError => Ok(Answer::of(StatusCode::INTERNAL_SERVER_ERROR)),
         model::Failure::Throttled | model::Failure::Contended => {
-            Ok(Answer { status: StatusCode::TOO_MANY_REQUESTS, retry_after: Some("7".to_owned()) })
+            let mut answer = Answer::of(StatusCode::TOO_MANY_REQUESTS);
+            answer.headers.insert("retry-after", HeaderValue::from_static("7"));
+            Ok(answer)
         }
     }
 }

@@ -101,8 +101,9 @@ impl Persistence {
     }
 }
 
-/// Where a history's webhooks come from; the second's scheme does not sign the event's id, the third goes to a handler as well.
-pub const SOURCES: [&str; 3] = ["partner", "github", "shopify"];
+/// Where a history's webhooks come from; the second's scheme does not sign the event's id, the third goes to a handler. The last goes to
+/// a destination with a rate, a bound on its concurrency and a circuit that opens soon, and its events have an order.
+pub const SOURCES: [&str; 4] = ["partner", "github", "shopify", "guarded"];
 
 /// How far indexes lag at the most, in seconds: longer than the audit stays behind, shorter than it and its overlap together.
 const INDEX_LAG_SECONDS_MAX: u64 = AUDIT_DELAY_SECONDS + OVERLAP_SECONDS / 2;
@@ -147,9 +148,10 @@ impl Small {
         Second::ALL.into_iter().flat_map(|second| SOURCES.into_iter().map(move |source| Self { source, second }))
     }
 
-    /// Whether there is a second event: too much for every pair of faults in a few minutes.
-    pub fn is_two_events(self) -> bool {
-        self.second == Second::Replay
+    /// Whether there are too many calls for every pair of faults in a few minutes: where there is a second event, and where a
+    /// destination's guards are asked.
+    pub fn is_large(self) -> bool {
+        self.second == Second::Replay || self.source == "guarded"
     }
 
     /// The one that is written so.
@@ -214,8 +216,11 @@ impl Plan {
     pub fn random(seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
         let mut webhooks = Vec::new();
-        for number in 0..[1, 1, 1, 1, 1, 2, 3][rng.usize(..7)] {
-            webhooks.extend(drawn(&mut rng, number));
+        let in_order = rng.u8(..8) == 0;
+        for number in 0..if in_order { 3 } else { [1, 1, 1, 1, 1, 2, 3][rng.usize(..7)] } {
+            // Of one source, their order can be seen.
+            let source = if in_order { "guarded" } else { SOURCES[rng.usize(..SOURCES.len())] };
+            webhooks.extend(drawn(&mut rng, source, number));
         }
         let one_in = [0, 6, 12, 25, 60][rng.usize(..5)];
         let mut outages = Vec::new();
@@ -298,8 +303,7 @@ impl Plan {
 }
 
 /// One event with what may come with it: copies, later repeats, conflicts, forgeries, replays.
-fn drawn(rng: &mut Rng, number: usize) -> Vec<Webhook> {
-    let source = SOURCES[rng.usize(..SOURCES.len())];
+fn drawn(rng: &mut Rng, source: &'static str, number: usize) -> Vec<Webhook> {
     let persistence = match source {
         "github" => Persistence::Never,
         "shopify" => Persistence::Shopify,

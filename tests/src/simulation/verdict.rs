@@ -15,7 +15,7 @@ use shared::{
 
 use super::{
     clock,
-    plan::Plan,
+    plan::{Plan, Webhook},
     world::{self, Outcome},
 };
 use crate::model::{Aws, Item, Number, Value};
@@ -39,6 +39,8 @@ pub(super) struct DeliveryItem {
     pub(super) generation: u64,
     pub(super) replay: u64,
     pub(super) lease_until: Option<Timestamp>,
+    /// Whether something newer had arrived.
+    pub(super) is_superseded: bool,
 }
 
 fn text<'i>(item: &'i Item, name: &str) -> Option<&'i str> {
@@ -81,6 +83,7 @@ pub(super) fn deliveries(aws: &Aws) -> Vec<DeliveryItem> {
                 status: text(item, "status")?.to_owned(),
                 generation: number(item, "generation")?,
                 replay: number(item, "replay").unwrap_or_default(),
+                is_superseded: text(item, "done_as") == Some("superseded"),
                 lease_until: number(item, "lease_until").map(Timestamp::from_millis),
             })
         })
@@ -156,6 +159,7 @@ pub fn judge(plan: &Plan, outcome: &Outcome) -> Vec<String> {
     let items = outcome.aws.items(world::LEDGER);
     lost(outcome, &events, &items, &mut faults);
     settled_once(outcome, &events, &mut faults);
+    in_order(plan, outcome, &events, &mut faults);
     for webhook in plan.webhooks.iter().filter(|webhook| !webhook.genuine) {
         if items.iter().any(|item| text(item, "pk").is_some_and(|key| key.ends_with(&format!("#{}", webhook.id)))) {
             faults.push(format!("forged: {} left a trace in the ledger", webhook.id));
@@ -185,7 +189,7 @@ fn lost(outcome: &Outcome, events: &[EventItem], items: &[Arc<Item>], faults: &m
             text(item, "pk") == Some(&key)
                 && text(item, "sk").and_then(|sk| sk.strip_prefix("conflict#")) == Some(&digest.to_hex())
         });
-        let replayed = webhook.source != "partner"
+        let replayed = !["partner", "guarded"].contains(&webhook.source)
             && events.iter().filter(alive).any(|event| event.key.starts_with(&format!("{}#", webhook.source)));
         if !recorded && !conflict && !replayed {
             faults.push(format!("lost: {key} was answered 2xx and is not in the ledger"));
@@ -224,6 +228,8 @@ fn settled_once(outcome: &Outcome, events: &[EventItem], faults: &mut Vec<String
                 }
                 Some(seen) if seen.effects == 1 && BodyDigest::of(&seen.body).as_bytes().as_slice() == event.sha256 => {}
                 Some(_) => faults.push(format!("doubled: {} to {destination} arrived with another body", event.key)),
+                // That something newer arrived is looked at below.
+                None if delivery.is_some_and(|delivery| delivery.is_superseded) => {}
                 None if status == "done" => {
                     faults.push(format!("lost: {} is done at {destination}, and never arrived", event.key))
                 }
@@ -234,6 +240,31 @@ fn settled_once(outcome: &Outcome, events: &[EventItem], faults: &mut Vec<String
     for key in journal.keys() {
         if !events.iter().any(|event| key.starts_with(&format!("{}#", event.key))) {
             faults.push(format!("forged: {key} arrived and is no event"));
+        }
+    }
+}
+
+/// Of the events that have an order, none arrived after a newer one, and none was superseded by nothing. (With clocks that differ by more
+/// than a lease is long, the first is not promised.)
+fn in_order(plan: &Plan, outcome: &Outcome, events: &[EventItem], faults: &mut Vec<String>) {
+    let version = |event: &EventItem| {
+        let is_of = |webhook: &&Webhook| BodyDigest::of(world::body_of(webhook).as_bytes()).as_bytes().as_slice() == event.sha256;
+        plan.webhooks.iter().find(is_of).map(world::version_of).unwrap_or_default()
+    };
+    let ordered: Vec<(&EventItem, u64)> =
+        events.iter().filter(|event| event.key.starts_with("guarded#")).map(|event| (event, version(event))).collect();
+    let journal = outcome.journal.all();
+    let turn = |event: &EventItem| journal.get(&format!("{}#guarded", event.key)).map(|seen| seen.turn);
+    let newest = ordered.iter().filter(|(event, _)| turn(event).is_some()).map(|(_, version)| *version).max();
+    let superseded: BTreeSet<String> =
+        deliveries(&outcome.aws).into_iter().filter(|delivery| delivery.is_superseded).map(|delivery| delivery.event).collect();
+    for (event, version) in &ordered {
+        if superseded.contains(&event.key) && newest.is_none_or(|newest| newest <= *version) {
+            faults.push(format!("lost: {} is superseded, and nothing newer arrived", event.key));
+        }
+        let later = |(other, older): &(&EventItem, u64)| older < version && turn(other) > turn(event);
+        if let Some((older, _)) = ordered.iter().find(|other| turn(event).is_some() && !plan.clocks_differ && later(other)) {
+            faults.push(format!("disordered: {} arrived after {}, which is newer", older.key, event.key));
         }
     }
 }

@@ -1,11 +1,6 @@
 //! One event id with two bodies: what each policy makes of it, and what an operator does about what is in quarantine.
 
-use std::{
-    collections::BTreeMap,
-    env, fs,
-    process::{Command, Output},
-    time::Duration,
-};
+use std::{collections::BTreeMap, env, fs, time::Duration};
 
 use futures::future::join_all;
 use serde_json::{Value, json};
@@ -19,7 +14,12 @@ use shared::{
 };
 use tests::stack::{Sample, Stack, eventually, unique, when};
 
-use crate::{AUDITED, accept::the_only_delivery, journey};
+use crate::{
+    AUDITED,
+    accept::the_only_delivery,
+    journey,
+    operator::{self, Said},
+};
 
 const HORIZON: Duration = Duration::from_secs(1000);
 
@@ -264,7 +264,7 @@ fn an_operator_sees_an_event_and_its_deliveries() {
 #[test]
 fn a_stack_that_is_not_there_is_a_question_that_is_wrong() {
     journey(async |stack| {
-        let said = run(stack, &["events", "conflicts", "--stack", "no-such-stack"]);
+        let said = operator::run(stack, &["events", "conflicts", "--stack", "no-such-stack"]);
         said.is(2, "the stack `no-such-stack` cannot be looked up");
     });
 }
@@ -513,39 +513,7 @@ fn listed_as_json(stack: &Stack, kind: &str, first: &Sample) -> Option<Value> {
     pairs.find(|pair| pair["second"]["beside"] == json!(first.id))
 }
 
-/// What the command said, and its exit status.
-struct Said {
-    status: i32,
-    text: String,
-}
-
-impl Said {
-    #[track_caller]
-    fn is(&self, status: i32, words: &str) {
-        assert!(self.status == status && self.text.contains(words), "not {status} and `{words}`: {} {}", self.status, self.text);
-    }
-}
-
 /// Runs `posthouse events …` on the stack.
 fn posthouse(stack: &Stack, args: &[&str]) -> Said {
-    let (command, rest) = args.split_first().expect("a command");
-    run(stack, &[&["events", command, "--stack", stack.output("StackName")], rest].concat())
-}
-
-/// Runs the command as an operator has it, with credentials and region from the environment.
-fn run(stack: &Stack, args: &[&str]) -> Said {
-    // Beside the folder that the journeys themselves are in.
-    let journeys = env::current_exe().unwrap();
-    let program = journeys.ancestors().nth(2).unwrap().join("posthouse");
-    let Output { status, stdout, stderr } = Command::new(&program)
-        .args(args)
-        .env_clear()
-        .env("AWS_ENDPOINT_URL", stack.aws.endpoint_url().unwrap())
-        .env("AWS_REGION", "us-east-1")
-        .env("AWS_ACCESS_KEY_ID", "test")
-        .env("AWS_SECRET_ACCESS_KEY", "test")
-        .output()
-        .unwrap_or_else(|error| panic!("{}: {error}; build it with `make build-local`", program.display()));
-    let text = [stdout, stderr].concat();
-    Said { status: status.code().unwrap(), text: String::from_utf8(text).unwrap() }
+    operator::posthouse(stack, "events", args)
 }

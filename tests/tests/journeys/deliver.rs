@@ -5,7 +5,7 @@ use futures::future::join_all;
 use serde_json::{Value, json};
 use tests::stack::{Sample, Stack, eventually, unique, when};
 
-use crate::{AUDITED, SOON, accept::the_only_delivery, journey};
+use crate::{AUDITED, SOON, accept::the_only_delivery, journey, operator::posthouse};
 
 #[test]
 fn a_delivery_is_tried_again_after_an_error_and_after_a_reset() {
@@ -131,20 +131,18 @@ fn a_poisoned_doorbell_that_cannot_be_put_aside_is_not_acknowledged() {
 #[test]
 fn a_destination_that_refuses_our_credentials_pauses_and_goes_on_when_a_person_says_so() {
     journey(async |stack| {
-        let sample = stack.sample("fragile");
-        stack.destination.script("fragile", &sample.id, json!({"status": 401})).await;
+        let sample = stack.sample("refusing");
+        stack.destination.script("refusing", &sample.id, json!({"status": 401})).await;
         stack.accept(&sample).await;
-        let paused = stack.reaches(&sample, "fragile", "paused", SOON).await;
+        let paused = stack.reaches(&sample, "refusing", "paused", SOON).await;
         assert_eq!(paused.attempts, 0, "no attempt is spent: {paused:?}");
         stack.silent(&sample.id).await;
 
-        stack.destination.heal("fragile", &sample.id).await;
-        let state = stack.dynamodb.delete_item().table_name(stack.output("LedgerTableName"));
-        let state = state.key("pk", AttributeValue::S("destination#fragile".to_owned()));
-        state.key("sk", AttributeValue::S("state".to_owned())).send().await.unwrap();
-        stack.reaches(&sample, "fragile", "done", AUDITED).await;
+        stack.destination.heal("refusing", &sample.id).await;
+        posthouse(stack, "destinations", &["resume", "refusing"]).is(0, "refusing goes on");
+        stack.reaches(&sample, "refusing", "done", AUDITED).await;
         let statuses: Vec<u16> =
-            stack.destination.journal("fragile", &sample.id).await.iter().map(|entry| entry.answer.status).collect();
+            stack.destination.journal("refusing", &sample.id).await.iter().map(|entry| entry.answer.status).collect();
         assert_eq!(statuses, [401, 200]);
     });
 }

@@ -10,8 +10,8 @@ use shared::{
     doorbell::Doorbell,
     event::{BodyDigest, Event, EventKey},
     ledger::{
-        Bid, CONTENT_CLAIM_SECONDS, Claim, FailureRecord, Finish, Lease, Ledger, LedgerError, Outcome, Recorded, SignedContent,
-        Status,
+        Bid, CONTENT_CLAIM_SECONDS, Claim, DoneAs, Ended, FailureRecord, Finish, Lease, Ledger, LedgerError, Outcome, Recorded,
+        SignedContent, Status,
     },
     names::{DestinationName, EventId, EventType, SourceName},
     time::Timestamp,
@@ -115,7 +115,7 @@ impl Book {
     }
 
     async fn finish(&self, lease: Lease, outcome: &Outcome) -> Finish {
-        self.ledger.finish(lease, outcome, self.now).await.unwrap()
+        self.ledger.finish(&lease, outcome, Ended { started_at: Some(self.now), now: self.now }).await.unwrap()
     }
 
     /// The answer to the same body again, while nobody has claimed its one delivery.
@@ -155,7 +155,7 @@ fn an_id_that_is_new_again_is_delivered_again() {
     journey(async |stack| {
         let book = Book::open(stack).await;
         let lease = book.acquire("first", 0, book.now).await;
-        assert_eq!(book.finish(lease, &Outcome::Done).await, Finish::Finished);
+        assert_eq!(book.finish(lease, &Outcome::Done(DoneAs::Delivered)).await, Finish::Finished);
         assert_eq!(book.claim("second", 0, book.now).await, Claim::AlreadyDone);
 
         let later = book.event.expires_at;
@@ -289,7 +289,7 @@ fn an_owner_that_lost_its_lease_cannot_finish() {
         let held = book.acquire("second", 0, book.now.plus(LEASE)).await;
         assert_eq!(book.finish(lost, &dead()).await, Finish::Lost);
         assert_eq!(book.status().await, Some(Status::Processing));
-        assert_eq!(book.finish(held, &Outcome::Done).await, Finish::Finished);
+        assert_eq!(book.finish(held, &Outcome::Done(DoneAs::Delivered)).await, Finish::Finished);
         assert_eq!(book.status().await, Some(Status::Done));
     });
 }
@@ -304,7 +304,7 @@ fn a_replay_runs_once() {
 
         let replayed = book.acquire("third", 1, book.now).await;
         assert_eq!(replayed.attempt, 1, "a new run has all its attempts");
-        assert_eq!(book.finish(replayed, &Outcome::Done).await, Finish::Finished);
+        assert_eq!(book.finish(replayed, &Outcome::Done(DoneAs::Delivered)).await, Finish::Finished);
         assert_eq!(book.claim("fourth", 1, book.now).await, Claim::AlreadyDone);
         assert_eq!(book.claim("fifth", 0, book.now).await, Claim::AlreadyDone);
         book.acquire("sixth", 2, book.now).await;
@@ -328,7 +328,7 @@ fn a_replay_that_has_been_seen_stays_seen() {
         let bid =
             Bid { doorbell: &doorbell, event: &book.event, owner: "fourth", now: book.now, lease_until, pause_is_over: true };
         let Claim::Acquired(lease) = book.ledger.claim(&bid).await.unwrap() else { panic!("not acquired") };
-        assert_eq!(book.finish(lease, &Outcome::Done).await, Finish::Finished);
+        assert_eq!(book.finish(lease, &Outcome::Done(DoneAs::Delivered)).await, Finish::Finished);
         assert_eq!(book.claim("fifth", 1, book.now).await, Claim::AlreadyDone);
     });
 }
@@ -362,8 +362,8 @@ fn a_claim_and_a_finish_whose_answers_were_lost_are_still_ours() {
         let first = book.acquire("first", 0, book.now).await;
         let same = book.acquire("first", 0, book.now).await;
         assert_eq!(first.attempt, same.attempt);
-        assert_eq!(book.finish(first, &Outcome::Done).await, Finish::Finished);
-        assert_eq!(book.finish(same, &Outcome::Done).await, Finish::Finished);
+        assert_eq!(book.finish(first, &Outcome::Done(DoneAs::Delivered)).await, Finish::Finished);
+        assert_eq!(book.finish(same, &Outcome::Done(DoneAs::Delivered)).await, Finish::Finished);
     });
 }
 

@@ -10,13 +10,19 @@ mod accept;
 mod conflicts;
 mod deliver;
 mod handshakes;
+mod http;
 mod ledger;
+mod operator;
 mod overload;
+mod protect;
 mod recover;
 mod redrive;
 mod refuse;
+mod retry;
 mod rotate;
+mod route;
 mod secrets;
+mod targets;
 
 use std::{env, sync::LazyLock, time::Duration};
 

@@ -37,7 +37,29 @@ fn delivery(status: Status) -> Delivery {
         next_at: None,
         done_at: None,
         expires_at: Timestamp::from_seconds(1_800_000_000),
+        begun_at: RECEIVED,
+        has_slot: false,
+        history: Vec::new(),
     }
+}
+
+fn lease(history: Vec<AttemptRecord>) -> Lease {
+    Lease {
+        key: event().key,
+        destination: DestinationName::parse("ci").unwrap(),
+        owner: "me".to_owned(),
+        attempt: 3,
+        throttles: 0,
+        begun_at: RECEIVED,
+        has_slot: true,
+        history,
+    }
+}
+
+/// What a delivery with `history` keeps of its attempts after one more that ended so.
+fn kept(history: Vec<AttemptRecord>, outcome: &Outcome) -> Vec<AttemptRecord> {
+    let change = Change::of(&lease(history), outcome, Ended { started_at: Some(RECEIVED), now: NOW });
+    change.values[":history"].as_l().unwrap().iter().map(|attempt| AttemptRecord::read(attempt).unwrap()).collect()
 }
 
 /// How a bid with `replay` stands towards `found`, in a word.
@@ -118,14 +140,7 @@ fn a_delivery_reads_back_as_it_was_written() {
 
 #[test]
 fn a_finish_that_was_ours_is_told_from_a_lost_one() {
-    let event = event();
-    let lease = Lease {
-        key: event.key,
-        destination: DestinationName::parse("ci").unwrap(),
-        owner: "me".to_owned(),
-        attempt: 1,
-        throttles: 0,
-    };
+    let lease = lease(Vec::new());
     let item = |owner: &str, status| delivery_item(&Delivery { owner: owner.to_owned(), ..delivery(status) });
     assert_eq!(refused_finish(&item("me", Status::Done), &lease, Status::Done), Finish::Finished);
     assert_eq!(refused_finish(&item("me", Status::Dead), &lease, Status::Done), Finish::Lost);
@@ -135,14 +150,44 @@ fn a_finish_that_was_ours_is_told_from_a_lost_one() {
 
 #[test]
 fn what_is_kept_of_an_error_is_bounded() {
-    let lease = Lease {
-        key: event().key,
-        destination: DestinationName::parse("ci").unwrap(),
-        owner: "me".to_owned(),
-        attempt: 1,
-        throttles: 0,
-    };
     let failure = FailureRecord { class: "transient", reason: "é".repeat(LAST_ERROR_CHARS_MAX + 1) };
-    let change = Change::of(&lease, &Outcome::Dead(failure), NOW);
+    let change = Change::of(&lease(Vec::new()), &Outcome::Dead(failure), Ended { started_at: Some(RECEIVED), now: NOW });
     assert_eq!(read_string(&change.values, ":reason").unwrap().chars().count(), LAST_ERROR_CHARS_MAX);
+}
+
+#[test]
+fn the_last_attempts_are_kept_and_no_more() {
+    let failure = FailureRecord { class: "transient", reason: "é".repeat(ATTEMPT_REASON_CHARS_MAX + 1) };
+    let outcome = Outcome::Retry { at: NOW.plus(std::time::Duration::from_secs(5)), failure };
+    let [tried] = &kept(Vec::new(), &outcome)[..] else { panic!("not one") };
+    let reason = tried.reason.as_ref().unwrap();
+    assert_eq!((tried.number, tried.started_at, tried.millis), (3, RECEIVED, 1000));
+    assert_eq!(
+        (tried.result.as_str(), reason.chars().count(), tried.wait_millis),
+        ("transient", ATTEMPT_REASON_CHARS_MAX, Some(5000))
+    );
+    let earlier = |count: u32| (1..=count).map(|number| AttemptRecord { number, ..tried.clone() }).collect();
+    let numbers = |count| kept(earlier(count), &outcome).iter().map(|attempt| attempt.number).collect::<Vec<_>>();
+    assert_eq!(numbers(9), [1, 2, 3, 4, 5, 6, 7, 8, 9, 3]);
+    assert_eq!(numbers(10), [2, 3, 4, 5, 6, 7, 8, 9, 10, 3]);
+}
+
+#[test]
+fn what_was_not_tried_is_no_attempt_and_keeps_the_moment_that_the_rate_gave_it() {
+    let failure = FailureRecord { class: "deferred", reason: "its rate is used up".to_owned() };
+    let change = |has_slot| {
+        let outcome = Outcome::Deferred { at: LATER, failure: failure.clone(), has_slot };
+        Change::of(&lease(Vec::new()), &outcome, Ended { started_at: None, now: NOW }).expression
+    };
+    assert!(change(true).contains("has_slot = :has_slot") && change(true).contains("ADD attempts :minus_one"));
+    assert!(change(false).contains("REMOVE lease_until, has_slot"));
+    assert!(!change(true).contains("history"));
+}
+
+#[test]
+fn ways_of_being_done_are_told_apart() {
+    let expression =
+        |done_as| Change::of(&lease(Vec::new()), &Outcome::Done(done_as), Ended { started_at: None, now: NOW }).expression;
+    assert!(!expression(DoneAs::Delivered).contains("done_as"));
+    assert!(expression(DoneAs::Skipped).contains("done_as") && expression(DoneAs::Superseded).contains("done_as"));
 }

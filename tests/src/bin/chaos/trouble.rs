@@ -25,7 +25,7 @@ const CALLS: [(&str, &str, &str, u64); 25] = [
     ("receiver", "sqs", "SendMessageBatch", OFTEN),
     ("receiver", "s3", "PutObject", RARELY),
     ("receiver", "secretsmanager", "GetSecretValue", RARELY),
-    ("worker", "dynamodb", "GetItem", OFTEN),
+    ("worker", "dynamodb", "BatchGetItem", OFTEN),
     ("worker", "dynamodb", "UpdateItem", OFTEN),
     ("worker", "dynamodb", "TransactWriteItems", OFTEN),
     ("worker", "s3", "GetObject", RARELY),

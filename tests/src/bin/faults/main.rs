@@ -72,7 +72,7 @@ fn run(arguments: &Arguments) -> ExitCode {
             for system in Small::all() {
                 println!("{system}: every fault at each of its {} calls", exhaust::calls_of(system).len());
                 spread(&totals, arguments, exhaust::singles(system));
-                if !arguments.no_pairs && !system.is_two_events() {
+                if !arguments.no_pairs && !system.is_large() {
                     println!("{system}: and every second fault at each call after it");
                     spread(&totals, arguments, exhaust::pairs(system));
                 }

@@ -1,0 +1,142 @@
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::{
+    event::{BodyDigest, EventKey},
+    names::{EventId, EventType},
+    time::Timestamp,
+};
+
+const BASE: &str = "[sources.s]\nscheme = \"github\"\nsecret = \"s\"\n\
+                    [destinations.one]\ntype = \"handler\"\nhandler = \"x\"\n";
+
+fn load(routes: &str) -> Result<Routing, ConfigError> {
+    let gateway = Gateway::parse(&format!("{BASE}{routes}"), "gateway.toml")?;
+    Routing::load(&gateway, Path::new("gateway.toml"))
+}
+
+fn event(event_type: &str) -> Event {
+    Event {
+        key: EventKey { source: SourceName::parse("s").unwrap(), event_id: EventId::parse("7").unwrap() },
+        event_type: EventType::parse(event_type).unwrap(),
+        received_at: Timestamp::from_seconds(1_700_000_000),
+        occurred_at: None,
+        headers: BTreeMap::from([("x-version".to_owned(), "2".to_owned())]),
+        body_bytes: 0,
+        sha256: BodyDigest::of(b""),
+        key_id: String::new(),
+        destinations: Vec::new(),
+        expires_at: Timestamp::from_seconds(1_800_000_000),
+    }
+}
+
+fn plan_of(routes: &str, event_type: &str, body: &str) -> Result<Plan, RoutingFailure> {
+    let one = DestinationName::parse("one").unwrap();
+    load(routes).unwrap().plan(&event(event_type), &one, body.as_bytes().to_vec())
+}
+
+fn route(settings: &str) -> String {
+    format!("[[routes]]\nsource = \"s\"\ndestination = \"one\"\n{settings}\n")
+}
+
+#[test]
+fn without_an_expression_any_body_is_sent_as_it_is() {
+    assert_eq!(plan_of(&route(""), "push", "no JSON"), Ok(Plan::unchanged(b"no JSON".to_vec())));
+}
+
+#[test]
+fn of_several_routes_the_first_that_lets_it_through_makes_what_is_sent() {
+    let routes = [
+        route("types = [\"push\"]\nfilter = \".n > 10\"\nmap = \"{big: .n}\""),
+        route("types = [\"push\"]\nfilter = \".n > 5\"\nmap = \"{middle: .n}\""),
+        route("default = true"),
+    ]
+    .concat();
+    let sent = |event_type: &str, body: &str| match plan_of(&routes, event_type, body).unwrap() {
+        Plan::Send(sending) => (String::from_utf8(sending.body).unwrap(), sending.is_mapped),
+        Plan::Skip => ("skipped".to_owned(), false),
+    };
+    assert_eq!(sent("push", r#"{"n": 11}"#), (r#"{"big":11}"#.to_owned(), true));
+    assert_eq!(sent("push", r#"{"n": 10}"#), (r#"{"middle":10}"#.to_owned(), true));
+    assert_eq!(sent("push", r#"{"n": 5}"#), ("skipped".to_owned(), false));
+    assert_eq!(sent("other", r#"{"n": 5}"#), (r#"{"n": 5}"#.to_owned(), false));
+}
+
+#[test]
+fn an_expression_that_cannot_be_compiled_is_named_with_its_line() {
+    let error = load(&route("filter = \".a |\"")).unwrap_err().to_string();
+    assert!(error.starts_with("gateway.toml:10:10: jq, line 1"), "{error}");
+    let error = load(&route("order = { key = \".a\", version = \"nonsense(1)\" }")).unwrap_err().to_string();
+    assert!(error.starts_with("gateway.toml:10:33: jq"), "{error}");
+}
+
+#[test]
+fn what_fails_says_which_expression_and_nothing_of_the_body() {
+    for (settings, words) in [
+        ("filter = \".a.b\"", "the filter of its route fails"),
+        ("map = \".a.b\"", "the map of its route fails"),
+        ("order = { key = \".a.b\", version = \"1\" }", "the order.key of its route fails"),
+        ("order = { key = \"1\", version = \".a.b\" }", "the order.version of its route fails"),
+    ] {
+        let failure = plan_of(&route(settings), "push", r#"{"a": "hush"}"#).unwrap_err();
+        let said = failure.to_string();
+        assert!(said.contains(words) && !said.contains("hush"), "{said}");
+        assert!(!failure.is_transient() && !failure.is_violation());
+    }
+    let unreadable = plan_of(&route("filter = \"true\""), "push", "hush").unwrap_err().to_string();
+    assert!(unreadable.contains("the body is not JSON (line 1, column 1)"), "{unreadable}");
+}
+
+#[test]
+fn an_order_has_a_key_and_a_version() {
+    let order = |body: &str| {
+        let plan = plan_of(&route("order = { key = \".k\", version = \".v\" }"), "push", body);
+        plan.map(|plan| match plan {
+            Plan::Send(sending) => sending.order.unwrap(),
+            Plan::Skip => panic!("skipped"),
+        })
+    };
+    let number = |text: &str| Version::Number(text.to_owned());
+    assert_eq!(order(r#"{"k": "a", "v": 7}"#), Ok(("a".to_owned(), number("7"))));
+    assert_eq!(order(r#"{"k": 12, "v": 7.5}"#), Ok(("12".to_owned(), number("7.5"))));
+    assert_eq!(order(r#"{"k": "a", "v": "2026"}"#), Ok(("a".to_owned(), Version::Text("2026".to_owned()))));
+    let longest = "k".repeat(ORDER_KEY_BYTES_MAX);
+    assert!(order(&format!(r#"{{"k": "{longest}", "v": 1}}"#)).is_ok());
+    assert!(order(&format!(r#"{{"k": "{longest}k", "v": 1}}"#)).is_err());
+    let longest = "v".repeat(ORDER_VERSION_BYTES_MAX);
+    assert!(order(&format!(r#"{{"k": "a", "v": "{longest}"}}"#)).is_ok());
+    assert!(order(&format!(r#"{{"k": "a", "v": "{longest}v"}}"#)).is_err());
+    for nothing in [r#"{"k": "", "v": 1}"#, r#"{"k": null, "v": 1}"#, r#"{"k": "a", "v": []}"#, r#"{"k": "a", "v": ""}"#] {
+        assert!(matches!(order(nothing), Err(RoutingFailure::Unusable { .. })), "{nothing}");
+    }
+}
+
+#[test]
+fn a_number_that_dynamodb_would_round_is_no_version() {
+    assert!(is_exact(&"9".repeat(38)) && !is_exact(&"9".repeat(39)));
+    assert!(is_exact("1e85") && !is_exact("1e86") && is_exact("1e-90") && !is_exact("1e-91"));
+}
+
+#[test]
+fn a_schema_version_is_found_in_the_body_or_in_a_header() {
+    let contract = |at: &str| {
+        let contract = format!("[[contracts]]\nsource = \"s\"\nschema_version = {{ at = \"{at}\", is = [\"2\", \"true\"] }}\n");
+        format!("{}{contract}", route(""))
+    };
+    let keeps = |at: &str, body: &str| plan_of(&contract(at), "push", body).is_ok();
+    assert!(keeps("json:/v", r#"{"v": "2"}"#) && keeps("json:/v", r#"{"v": 2}"#) && keeps("json:/v", r#"{"v": true}"#));
+    assert!(keeps("json:/a~1b/v", r#"{"a/b": {"v": 2}}"#));
+    assert!(!keeps("json:/v", r#"{"v": 3}"#) && !keeps("json:/v", "{}") && !keeps("json:/v", r#"{"v": {}}"#));
+    assert!(!keeps("json:/a/v", r#"{"a": 2}"#));
+    assert!(keeps("header:x-version", "{}") && !keeps("header:x-other", "{}"));
+    let failure = plan_of(&contract("json:/v"), "push", "{}").unwrap_err();
+    assert!(failure.is_violation());
+    assert_eq!(failure.to_string(), "its schema version, at json:/v, is none that the contract knows");
+}
+
+#[test]
+fn a_schema_that_cannot_be_read_is_named_with_its_line() {
+    let contract = "[[contracts]]\nsource = \"s\"\nschema = \"nowhere.json\"\n";
+    let error = load(contract).unwrap_err().to_string();
+    assert!(error.starts_with("gateway.toml:9:10: the schema `nowhere.json` cannot be read"), "{error}");
+}

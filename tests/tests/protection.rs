@@ -1,0 +1,457 @@
+//! What protects destinations, on the real worker over a model of AWS and on a virtual clock: circuit, rate, concurrency, pause,
+//! order; and what it all costs.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures::future::join_all;
+use http::StatusCode;
+use shared::{
+    bodies::Bodies,
+    config::Gateway,
+    doorbell::Doorbell,
+    event::{BodyDigest, Event, EventKey},
+    ledger::{Delivery, Ledger, Recorded, Status},
+    names::{DestinationName, EventId, EventType, SourceName},
+};
+use tests::{
+    model::{Aws, BODIES_BUCKET, DOORBELL_QUEUE, LEDGER_TABLE, Settings, batch, parts},
+    simulation::clock,
+};
+use tokio::time::{sleep, timeout};
+use worker::{Answer, Exchange, Failure, Handlers, Invocation, Post, Worker};
+
+const HORIZON: Duration = Duration::from_secs(40 * 24 * 60 * 60);
+/// Lambda's bound, as the template sets it.
+const WORKER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A destination that answers as it is told, and writes down when it was asked for which event.
+#[derive(Clone, Default)]
+struct Scripted(Arc<Mutex<Script>>);
+
+#[derive(Default)]
+struct Script {
+    answers: VecDeque<u16>,
+    always: Option<u16>,
+    takes: Duration,
+    asked: Vec<(Duration, String)>,
+    at_once: usize,
+    at_once_max: usize,
+}
+
+impl Scripted {
+    fn answers(&self, statuses: impl IntoIterator<Item = u16>) {
+        self.0.lock().unwrap().answers.extend(statuses);
+    }
+
+    fn always(&self, status: u16) {
+        self.0.lock().unwrap().always = Some(status);
+    }
+
+    fn takes(&self, time: Duration) {
+        self.0.lock().unwrap().takes = time;
+    }
+
+    fn asked(&self) -> Vec<(Duration, String)> {
+        self.0.lock().unwrap().asked.clone()
+    }
+
+    /// The ids of the events that it was asked for.
+    fn ids(&self) -> Vec<String> {
+        self.asked().into_iter().map(|(_, id)| id).collect()
+    }
+}
+
+impl Exchange for Scripted {
+    async fn post(&self, post: Post<'_>) -> Result<Answer, Failure> {
+        let (status, takes) = {
+            let mut script = self.0.lock().unwrap();
+            let id = post.headers["webhook-id"].to_str().unwrap().trim_start_matches("partner#").to_owned();
+            script.asked.push((clock::now().since(clock::BEGINNING), id));
+            script.at_once += 1;
+            script.at_once_max = script.at_once_max.max(script.at_once);
+            (script.answers.pop_front().or(script.always).unwrap_or(200), script.takes)
+        };
+        sleep(takes).await;
+        self.0.lock().unwrap().at_once -= 1;
+        Ok(Answer::of(StatusCode::from_u16(status).unwrap()))
+    }
+}
+
+/// A stack with one source and one destination.
+struct Stack {
+    aws: Aws,
+    gateway: Gateway,
+    ledger: Ledger,
+    destination: Scripted,
+}
+
+impl Stack {
+    /// With these settings of the destination, and these of the route.
+    fn new(settings: &str, route: &str) -> Self {
+        clock::start();
+        let aws = Aws::new(Settings::posthouse(), clock::now);
+        aws.put_signing_secret("shared", "bWFkZS11cC1zZWNyZXQtb2YtdGhlLXNpbXVsYXRpb24=");
+        let text = format!(
+            "[sources.partner]\nscheme = \"standard-webhooks\"\nsecret = \"shared\"\n\
+             [destinations.ci]\ntype = \"http\"\nurl = \"https://destination.example/ci\"\nsecret = \"shared\"\n{settings}\n\
+             [[routes]]\nsource = \"partner\"\ndestination = \"ci\"\n{route}\n"
+        );
+        let gateway = Gateway::parse(&text, "gateway.toml").unwrap();
+        let ledger = Ledger::new(&aws.config("operator"), LEDGER_TABLE.to_owned());
+        Self { aws, gateway, ledger, destination: Scripted::default() }
+    }
+
+    /// An event is recorded and rung for.
+    async fn send(&self, id: &str, body: &str) {
+        let now = clock::now();
+        let key = EventKey { source: SourceName::parse("partner").unwrap(), event_id: EventId::parse(id).unwrap() };
+        let event = Event {
+            key: key.clone(),
+            event_type: EventType::parse("test").unwrap(),
+            received_at: now,
+            occurred_at: None,
+            headers: BTreeMap::new(),
+            body_bytes: body.len(),
+            sha256: BodyDigest::of(body.as_bytes()),
+            key_id: "initial".to_owned(),
+            destinations: vec![ci()],
+            expires_at: now.plus(HORIZON),
+        };
+        let bodies = Bodies::new(&self.aws.config("operator"), BODIES_BUCKET.to_owned());
+        let stored = bodies.keep(&event.sha256, body.as_bytes()).await.unwrap();
+        assert_eq!(self.ledger.record(&event, &stored, None).await.unwrap(), Recorded::New);
+        self.aws.send(DOORBELL_QUEUE, &Doorbell::first(&key, &ci()).to_json());
+    }
+
+    async fn send_all<'i>(&self, ids: impl IntoIterator<Item = &'i str>) {
+        for id in ids {
+            self.send(id, "{}").await;
+        }
+    }
+
+    fn worker(&self, name: &str) -> Worker<Scripted> {
+        self.aws.worker(name, self.gateway.clone(), self.destination.clone(), Handlers::new(Vec::new()))
+    }
+
+    /// What Lambda does with the doorbells that are due: a batch goes to a worker of its own, all at the same time.
+    async fn work_once(&self) -> usize {
+        let mut batches = Vec::new();
+        loop {
+            let messages = self.aws.receive(DOORBELL_QUEUE, 10);
+            if messages.is_empty() {
+                break;
+            }
+            batches.push(messages);
+        }
+        let count = batches.len();
+        join_all(batches.into_iter().enumerate().map(async |(number, messages)| {
+            let name = format!("worker-{number}-{}", clock::now().millis());
+            let worker = self.worker(&name);
+            let deadline = clock::now().plus(WORKER_TIMEOUT);
+            let invocation = Invocation { request_id: &name, deadline, now: clock::now };
+            let answer = worker.work(batch(messages.iter().map(parts)), invocation).await.unwrap();
+            let kept: Vec<_> = answer.batch_item_failures.iter().map(|failure| failure.item_identifier.as_str()).collect();
+            for message in messages.iter().filter(|message| !kept.contains(&message.id.as_str())) {
+                self.aws.delete(DOORBELL_QUEUE, message.receipt_handle.as_deref().unwrap());
+            }
+        }))
+        .await;
+        count
+    }
+
+    /// Works until no doorbell is due within `within` from now.
+    async fn work_for(&self, within: Duration) {
+        let until = clock::now().plus(within);
+        loop {
+            if self.work_once().await > 0 {
+                continue;
+            }
+            match self.aws.next_visible_at(DOORBELL_QUEUE) {
+                Some(next) if next <= until => sleep(next.since(clock::now()).max(Duration::from_millis(1))).await,
+                _ => break,
+            }
+        }
+        if let Ok(left) = Duration::try_from_secs_f64(until.since(clock::now()).as_secs_f64()) {
+            sleep(left).await;
+        }
+    }
+
+    async fn delivery(&self, id: &str) -> Option<Delivery> {
+        let key = EventKey { source: SourceName::parse("partner").unwrap(), event_id: EventId::parse(id).unwrap() };
+        self.ledger.delivery(&key, &ci()).await.unwrap()
+    }
+
+    async fn statuses<'i>(&self, ids: impl IntoIterator<Item = &'i str>) -> Vec<Option<Status>> {
+        join_all(ids.into_iter().map(async |id| self.delivery(id).await.map(|delivery| delivery.status))).await
+    }
+
+    /// How often each operation was called since the counts were `before`.
+    fn calls_since(&self, before: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
+        let now = self.calls();
+        now.into_iter()
+            .map(|(name, count)| (name.clone(), count - before.get(&name).unwrap_or(&0)))
+            .filter(|(_, count)| *count > 0)
+            .collect()
+    }
+
+    fn calls(&self) -> BTreeMap<String, u64> {
+        self.aws
+            .calls_by_operation()
+            .into_iter()
+            .map(|((service, operation), count)| (format!("{service:?}.{operation}"), count))
+            .collect()
+    }
+}
+
+fn ci() -> DestinationName {
+    DestinationName::parse("ci").unwrap()
+}
+
+const IDS: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
+
+#[tokio::test(start_paused = true)]
+async fn a_healthy_delivery_costs_one_load_one_claim_and_one_finish() {
+    let stack = Stack::new("", "");
+    stack.send("first", "{}").await;
+    stack.work_once().await;
+    stack.send("second", "{}").await;
+    let before = stack.calls();
+    let worker = stack.worker("warm");
+    // Its keyring is read once in five minutes.
+    for (id, warm) in [("second", false), ("third", true)] {
+        if warm {
+            stack.send(id, "{}").await;
+        }
+        let before = if warm { stack.calls() } else { before.clone() };
+        let messages = stack.aws.receive(DOORBELL_QUEUE, 10);
+        let invocation = Invocation { request_id: id, deadline: clock::now().plus(WORKER_TIMEOUT), now: clock::now };
+        worker.work(batch(messages.iter().map(parts)), invocation).await.unwrap();
+        if warm {
+            let expected = [("DynamoDb.BatchGetItem", 1), ("DynamoDb.UpdateItem", 2)];
+            let expected: BTreeMap<String, u64> = expected.into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
+            assert_eq!(stack.calls_since(&before), expected);
+        }
+    }
+    assert_eq!(stack.statuses(["second", "third"]).await, [Some(Status::Done); 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_circuit_opens_lets_one_probe_through_at_a_time_and_closes_when_it_is_answered() {
+    let settings = "backoff_seconds = [600, 600]\ncircuit = { consecutive = 3, wait_seconds = 30 }";
+    let stack = Stack::new(settings, "");
+    stack.destination.always(500);
+    stack.send_all(IDS[..3].iter().copied()).await;
+    stack.work_once().await;
+    assert_eq!(stack.destination.asked().len(), 3);
+    let circuit = stack.ledger.destination_state(&ci()).await.unwrap().circuit;
+    assert!(circuit.open_until.is_some_and(|until| until.since(clock::now()) > Duration::from_secs(29)), "{circuit:?}");
+
+    // What comes now waits, and no attempt of it is spent.
+    stack.send_all(IDS[3..].iter().copied()).await;
+    stack.work_once().await;
+    assert_eq!(stack.destination.asked().len(), 3);
+    for id in &IDS[3..] {
+        let delivery = stack.delivery(id).await.unwrap();
+        assert_eq!((delivery.status, delivery.attempts, delivery.history.len()), (Status::Retrying, 0, 0), "{delivery:?}");
+    }
+
+    // Five at the same instant, and one of them is the probe; it fails, and the circuit is open for twice as long.
+    stack.destination.takes(Duration::from_secs(2));
+    sleep(Duration::from_secs(61)).await;
+    stack.work_once().await;
+    assert_eq!(stack.destination.asked().len(), 4, "one probe");
+    let circuit = stack.ledger.destination_state(&ci()).await.unwrap().circuit;
+    assert_eq!(circuit.openings, 2);
+    assert!(circuit.open_until.is_some_and(|until| until.since(clock::now()) > Duration::from_secs(55)), "{circuit:?}");
+
+    // The next probe is answered, and all is well.
+    stack.destination.always(200);
+    stack.work_for(Duration::from_secs(30 * 60)).await;
+    assert_eq!(stack.statuses(IDS).await, [Some(Status::Done); 8]);
+    assert_eq!(stack.ledger.destination_state(&ci()).await.unwrap().circuit, Default::default());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_share_of_failures_opens_the_circuit_and_single_ones_do_not() {
+    let stack = Stack::new("backoff_seconds = [3600]\ncircuit = { consecutive = 100, percent = 50, wait_seconds = 30 }", "");
+    let names: Vec<String> = (0..60).map(|number| format!("e{number}")).collect();
+    let open = async || stack.ledger.destination_state(&ci()).await.unwrap().circuit.open_until.is_some();
+    stack.destination.answers([500, 200, 200, 200].into_iter().cycle().take(20));
+    for name in &names[..20] {
+        stack.send(name, "{}").await;
+        stack.work_once().await;
+    }
+    assert!(!open().await, "a quarter");
+    stack.destination.answers([500; 40]);
+    for name in &names[20..] {
+        stack.send(name, "{}").await;
+        stack.work_once().await;
+        if open().await {
+            break;
+        }
+    }
+    // 5 of 20, and then as many failures more as make half of all: 15 successes, so 15 failures.
+    assert_eq!(stack.destination.asked().len(), 30);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_window_of_trouble_that_has_passed_is_forgotten_and_costs_nothing_more() {
+    let stack = Stack::new("backoff_seconds = [3600]", "");
+    stack.destination.answers([500]);
+    stack.send_all(["a", "b"]).await;
+    stack.work_once().await;
+    let state = stack.ledger.destination_state(&ci()).await.unwrap();
+    assert!(state.circuit.window_at.is_some());
+    sleep(Duration::from_secs(worker::CIRCUIT_WINDOW_SECONDS + 1)).await;
+    stack.send("c", "{}").await;
+    stack.work_once().await;
+    assert_eq!(stack.ledger.destination_state(&ci()).await.unwrap(), Default::default());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_holds_across_workers_and_each_delivery_waits_once() {
+    let stack = Stack::new("rate = { requests = 1, seconds = 10, burst = 2 }", "");
+    let names: Vec<String> = (0..25).map(|number| format!("e{number}")).collect();
+    stack.send_all(names.iter().map(String::as_str)).await;
+    stack.work_for(Duration::from_secs(600)).await;
+    assert_eq!(stack.statuses(names.iter().map(String::as_str)).await, [Some(Status::Done); 25]);
+    let mut asked: Vec<u64> = stack.destination.asked().iter().map(|(at, _)| at.as_millis() as u64).collect();
+    asked.sort_unstable();
+    // Within each time, not more than the bucket gives: its burst, and one every ten seconds.
+    for (first, from) in asked.iter().enumerate() {
+        for (last, to) in asked.iter().enumerate().skip(first) {
+            let allowed = 2 + (to - from + 2000) / 10_000;
+            assert!((last - first) as u64 <= allowed, "{first} to {last}: {asked:?}");
+        }
+    }
+    assert!(asked[24] <= 240_000, "and not much slower: {asked:?}");
+    for name in &names {
+        let delivery = stack.delivery(name).await.unwrap();
+        assert_eq!((delivery.attempts, delivery.history.len()), (1, 1), "{delivery:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn as_many_at_once_as_may_be_and_no_more() {
+    let stack = Stack::new("concurrency = 3", "");
+    stack.destination.takes(Duration::from_secs(4));
+    let names: Vec<String> = (0..25).map(|number| format!("e{number}")).collect();
+    stack.send_all(names.iter().map(String::as_str)).await;
+    stack.work_for(Duration::from_secs(900)).await;
+    assert_eq!(stack.statuses(names.iter().map(String::as_str)).await, [Some(Status::Done); 25]);
+    assert_eq!(stack.destination.0.lock().unwrap().at_once_max, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slot_whose_owner_died_is_free_when_its_lease_ends() {
+    let stack = Stack::new("concurrency = 1", "");
+    stack.destination.takes(Duration::from_secs(5));
+    stack.send("a", "{}").await;
+    let dies = stack.worker("dies");
+    let messages = stack.aws.receive(DOORBELL_QUEUE, 1);
+    let invocation = Invocation { request_id: "dies", deadline: clock::now().plus(WORKER_TIMEOUT), now: clock::now };
+    let died = timeout(Duration::from_secs(1), dies.work(batch(messages.iter().map(parts)), invocation)).await;
+    assert!(died.is_err(), "it was stopped in the midst of its request");
+    stack.send("b", "{}").await;
+    stack.work_once().await;
+    assert_eq!(stack.delivery("b").await.unwrap().attempts, 0, "the slot is taken");
+    stack.work_for(Duration::from_secs(600)).await;
+    assert_eq!(stack.statuses(["a", "b"]).await, [Some(Status::Done); 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn fewer_slots_than_before_do_not_lock_out_everybody() {
+    let stack = Stack::new("concurrency = 2", "");
+    let now = clock::now();
+    let soon = now.plus(Duration::from_secs(60));
+    for owner in ["a", "b", "c", "d"] {
+        assert!(stack.ledger.take_slot(&ci(), 4, owner, now, soon).await.unwrap());
+        assert!(stack.ledger.take_slot(&ci(), 4, owner, now, soon).await.unwrap(), "who asks again keeps it");
+    }
+    assert!(!stack.ledger.take_slot(&ci(), 4, "e", now, soon).await.unwrap());
+    // All four died, and there are two now.
+    let mut tries = 0;
+    while !stack.ledger.take_slot(&ci(), 2, "f", soon, soon.plus(WORKER_TIMEOUT)).await.unwrap() {
+        tries += 1;
+        assert!(tries < 5);
+    }
+    assert!(stack.ledger.take_slot(&ci(), 2, "g", soon, soon.plus(WORKER_TIMEOUT)).await.unwrap());
+    assert!(!stack.ledger.take_slot(&ci(), 2, "h", soon, soon.plus(WORKER_TIMEOUT)).await.unwrap());
+    stack.ledger.return_slot(&ci(), "g").await.unwrap();
+    stack.ledger.return_slot(&ci(), "g").await.unwrap();
+    assert!(stack.ledger.take_slot(&ci(), 2, "h", soon, soon.plus(WORKER_TIMEOUT)).await.unwrap());
+    assert!(!stack.ledger.take_slot(&ci(), 2, "i", soon, soon.plus(WORKER_TIMEOUT)).await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_paused_destination_is_asked_nothing_until_it_is_resumed() {
+    let stack = Stack::new("", "");
+    stack.ledger.pause(&ci(), "maintenance", clock::now()).await.unwrap();
+    stack.send_all(["a", "b"]).await;
+    stack.work_for(Duration::from_secs(600)).await;
+    assert_eq!(stack.destination.asked().len(), 0);
+    assert_eq!(stack.statuses(["a", "b"]).await, [Some(Status::Paused); 2]);
+    assert_eq!(stack.delivery("a").await.unwrap().attempts, 0);
+    assert!(stack.ledger.resume(&ci()).await.unwrap());
+    assert!(!stack.ledger.resume(&ci()).await.unwrap());
+    // As the auditor rings.
+    let overdue = stack.ledger.overdue(Status::Paused, clock::now()).await.unwrap();
+    assert_eq!(overdue.len(), 2);
+    overdue.iter().for_each(|doorbell| drop(stack.aws.send(DOORBELL_QUEUE, &doorbell.to_json())));
+    stack.work_once().await;
+    assert_eq!(stack.statuses(["a", "b"]).await, [Some(Status::Done); 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_credential_that_is_refused_pauses_the_destination_for_all_who_come_after() {
+    let stack = Stack::new("", "");
+    stack.destination.answers([401]);
+    stack.send("a", "{}").await;
+    stack.work_once().await;
+    stack.send("b", "{}").await;
+    stack.work_once().await;
+    assert_eq!(stack.destination.ids(), ["a"]);
+    assert_eq!(stack.statuses(["a", "b"]).await, [Some(Status::Paused); 2]);
+    let pause = stack.ledger.destination_state(&ci()).await.unwrap().pause.unwrap();
+    assert!(pause.reason.contains("401"), "{pause:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn retries_keep_their_schedule_and_their_attempts_are_kept() {
+    let stack = Stack::new("backoff_seconds = [5, 30, 120]\ncircuit = { enabled = false }", "");
+    stack.destination.always(500);
+    stack.send("a", "{}").await;
+    stack.work_for(Duration::from_secs(3600)).await;
+    let asked = stack.destination.asked();
+    assert_eq!(asked.len(), 4);
+    let delivery = stack.delivery("a").await.unwrap();
+    assert_eq!((delivery.status, delivery.history.len()), (Status::Dead, 4));
+    for (index, longest) in [5_000, 30_000, 120_000].into_iter().enumerate() {
+        let waited = (asked[index + 1].0 - asked[index].0).as_millis() as u64;
+        let meant = delivery.history[index].wait_millis.unwrap();
+        assert!(meant <= longest, "{meant} of {longest}");
+        // SQS counts in whole seconds, and a hold is never shorter than half a one.
+        assert!(waited >= meant && waited <= meant + 2000, "{waited} for {meant}");
+    }
+    let words: Vec<_> = delivery.history.iter().map(|attempt| (attempt.number, attempt.result.as_str())).collect();
+    assert_eq!(words, [(1, "transient"), (2, "transient"), (3, "transient"), (4, "transient")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delivery_that_only_waits_is_given_up_when_its_time_is_over_and_not_before() {
+    let stack = Stack::new("give_up_after_hours = 2\nrate = { requests = 1, seconds = 3600 }", "");
+    stack.send_all(["a", "b", "c", "d"]).await;
+    stack.work_for(Duration::from_secs(7199)).await;
+    assert_eq!(stack.statuses(["a", "b", "c", "d"]).await.iter().filter(|status| **status == Some(Status::Done)).count(), 2);
+    stack.work_for(Duration::from_secs(4 * 3600)).await;
+    let mut statuses = stack.statuses(["a", "b", "c", "d"]).await;
+    statuses.sort();
+    assert_eq!(statuses, [Status::Done, Status::Done, Status::Dead, Status::Dead].map(Some));
+    assert_eq!(stack.destination.asked().len(), 2);
+}
