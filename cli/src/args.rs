@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use shared::{
     event::{BodyDigest, EventKey},
-    names::{DestinationName, EventId, SourceName},
+    names::{DestinationName, EventId, EventType, SourceName},
     time::Timestamp,
 };
 
@@ -115,6 +115,17 @@ pub struct CheckArgs {
     /// The configuration
     #[arg(value_name = "GATEWAY.TOML")]
     pub file: PathBuf,
+    /// A body, to see what the routes and contracts of a source make of it; may be given several times. `-` is stdin
+    #[arg(long = "sample", value_name = "SOURCE=FILE", value_parser = sample)]
+    pub samples: Vec<(SourceName, PathBuf)>,
+    /// The samples' event type, instead of what they say of themselves
+    #[arg(long = "type", value_name = "TYPE", value_parser = EventType::parse, requires = "samples")]
+    pub event_type: Option<EventType>,
+}
+
+fn sample(text: &str) -> Result<(SourceName, PathBuf), String> {
+    let (source, file) = text.split_once('=').filter(|(_, file)| !file.is_empty()).ok_or("write it like `shop=order.json`")?;
+    Ok((SourceName::parse(source).map_err(|error| format!("the source's name {error}"))?, file.into()))
 }
 
 /// `posthouse events`

@@ -4,15 +4,23 @@ use std::{collections::BTreeSet, io::Write};
 
 use shared::{
     config::{Gateway, Source},
+    routing::Routing,
     signatures::{Algorithm, Scheme},
 };
 
-use crate::{Outcome, Stop, args::CheckArgs, providers::algorithm_name};
+use crate::{
+    Outcome, Stop, Surroundings,
+    args::CheckArgs,
+    files,
+    providers::algorithm_name,
+    samples::{self, Sample},
+};
 
-/// Says that the file is right, with what is doubtful, or what is wrong and where.
-pub(crate) fn run(args: &CheckArgs, out: &mut impl Write) -> Result<Outcome, Stop> {
-    let gateway = match Gateway::load(&args.file) {
-        Ok(gateway) => gateway,
+/// Says that the file is right, with what is doubtful, or what is wrong and where. Then what becomes of each sample.
+pub(crate) fn run(args: &CheckArgs, mut surroundings: Surroundings, out: &mut impl Write) -> Result<Outcome, Stop> {
+    let loaded = Gateway::load(&args.file).and_then(|gateway| Ok((Routing::load(&gateway, &args.file)?, gateway)));
+    let (routing, gateway) = match loaded {
+        Ok(loaded) => loaded,
         Err(error) => {
             writeln!(out, "{error}")?;
             return Ok(Outcome::No);
@@ -26,7 +34,16 @@ pub(crate) fn run(args: &CheckArgs, out: &mut impl Write) -> Result<Outcome, Sto
     let counted =
         [counted(gateway.sources.len(), "source"), counted(gateway.destinations.len(), "destination"), counted(routes, "route")];
     writeln!(out, "{file}: {}: ok", counted.join(", "))?;
-    Ok(Outcome::Yes)
+    let mut outcome = Outcome::Yes;
+    for (source, path) in &args.samples {
+        let name = format!("{source}={}", path.display());
+        let source = gateway.sources.get(source).ok_or_else(|| Stop::Asked(format!("{file} has no source `{source}`")))?;
+        let sample = Sample { name, source, body: files::read(path, &mut surroundings)? };
+        if samples::tell(sample, args, &routing, surroundings.now, out)? == Outcome::No {
+            outcome = Outcome::No;
+        }
+    }
+    Ok(outcome)
 }
 
 /// As `2 sources`.

@@ -14,6 +14,7 @@ mod files;
 mod handshakes;
 mod page;
 mod providers;
+mod samples;
 mod send;
 mod stack;
 mod subject;
@@ -113,7 +114,7 @@ pub async fn run(cli: Cli, surroundings: Surroundings, out: &mut impl Write) -> 
         Command::Verify(args) => verify::run(&args, surroundings, out).await,
         Command::Send(args) => send::run(&args, surroundings, out).await,
         Command::Providers(args) => providers::run(&args, out),
-        Command::Check(args) => check::run(&args, out),
+        Command::Check(args) => check::run(&args, surroundings, out),
         Command::Events(args) => events::run(&args, surroundings.now, out).await,
         Command::Destinations(args) => destinations::run(&args, surroundings.now, out).await,
     }

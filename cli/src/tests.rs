@@ -1,6 +1,7 @@
 //! The commands as a user runs them, from the root of the repository.
 
 mod documented;
+mod sampling;
 mod sending;
 mod verifying;
 

@@ -108,11 +108,13 @@ def local_config(path: Path, destination_port: int) -> bytes:
 
 
 def beside_config(path: Path) -> dict[str, bytes]:
-    """What else is in the folder of the configuration, as contracts, by its path from there; of a single file nothing."""
-    if not path.is_dir():
-        return {}
-    files = [file for file in sorted(path.rglob("*")) if file.is_file() and file != path / CONFIG_NAME]
-    return {file.relative_to(path).as_posix(): file.read_bytes() for file in files}
+    """What else is in the folder of the configuration, as contracts, by its path from there.
+
+    Nothing beside a file of another name, which may lie anywhere.
+    """
+    folder = path.parent if path.name == CONFIG_NAME else path
+    files = [file for file in sorted(folder.rglob("*")) if file.is_file() and file != folder / CONFIG_NAME]
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
 
 
 def secrets_of(config: bytes) -> dict[str, str]:

@@ -100,7 +100,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         if name in ("up", "deploy"):
             command.add_argument("--template", type=Path, default=ROOT / "infra" / "template.yaml")
             command.add_argument("--binaries", type=Path, default=ROOT / "target" / "local")
-            command.add_argument("--config", type=Path, default=HERE / "gateway" / "gateway.toml")
+            command.add_argument("--config", type=Path, default=HERE / "gateway")
             command.add_argument(
                 "--parameter",
                 metavar="NAME=VALUE",

@@ -385,6 +385,18 @@ mod tests {
     }
 
     #[test]
+    fn the_documentation_says_what_is_so() {
+        let (_, example) = include_str!("../../docs/routes.md").split_once("```json schema\n").unwrap();
+        let blocks: Vec<&str> = example.split("```").step_by(2).take(5).collect();
+        let documented = contract(serde_json::from_str(blocks[0]).unwrap());
+        for pair in blocks[1..].chunks(2) {
+            let (body, said) = (pair[0].strip_prefix("json\n").unwrap(), pair[1].strip_prefix("text\n").unwrap());
+            let checked = documented.check(&input(body)).map_or_else(|failure| failure.to_string(), |()| "kept".to_owned());
+            assert_eq!(checked, said.trim());
+        }
+    }
+
+    #[test]
     fn a_name_that_only_the_body_has_is_not_told() {
         let schema = json!({"properties": {"known": {"additionalProperties": {"type": "integer"}}}});
         assert_eq!(broken(schema.clone(), r#"{"known":{"joe@example.com":"x"}}"#).pointer, "/known/*");

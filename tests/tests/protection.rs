@@ -5,7 +5,10 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -20,7 +23,7 @@ use shared::{
     names::{DestinationName, EventId, EventType, SourceName},
 };
 use tests::{
-    model::{Aws, BODIES_BUCKET, DOORBELL_QUEUE, LEDGER_TABLE, Settings, batch, parts},
+    model::{Aws, BODIES_BUCKET, DOORBELL_QUEUE, LEDGER_TABLE, Latency, Settings, batch, parts},
     simulation::clock,
 };
 use tokio::time::{sleep, timeout};
@@ -335,6 +338,23 @@ async fn a_rate_holds_across_workers_and_each_delivery_waits_once() {
         let delivery = stack.delivery(name).await.unwrap();
         assert_eq!((delivery.attempts, delivery.history.len()), (1, 1), "{delivery:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_who_end_a_silence_at_the_same_instant_have_a_moment_each() {
+    let stack = Stack::new("", "");
+    let pace = AtomicU64::new(0);
+    stack.aws.latency(move |_| {
+        // Every call arrives later than the one before, and is answered so late that all have arrived by then.
+        let before = Duration::from_millis(pace.fetch_add(1, Ordering::Relaxed));
+        Latency { before, after: Duration::from_millis(200) }
+    });
+    let interval = Duration::from_millis(500);
+    let now = clock::now();
+    let moments = join_all((0..12).map(|_| async { stack.ledger.reserve(&ci(), interval, 2, now).await.unwrap() })).await;
+    let mut waits: Vec<u64> = moments.into_iter().map(|moment| moment.since(now).as_millis() as u64).collect();
+    waits.sort_unstable();
+    assert_eq!(waits, [0, 0, 500, 1000, 1500, 2000, 2500, 3000, 3500, 4000, 4500, 5000]);
 }
 
 #[tokio::test(start_paused = true)]

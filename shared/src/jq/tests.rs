@@ -130,13 +130,15 @@ fn what_jq_users_expect_is_there() {
         (r#""\(.a)-\(.b)""#, r#"{"a":"x","b":1}"#, r#""x-1""#),
         ("map(select(. > 1)) | length", "[1,2,3]", "2"),
         (".a // \"none\"", "{}", "\"none\""),
-        (".a?", "[]", ""),
         ("[.[] | try error catch .]", "[1,\"x\"]", "[1,\"x\"]"),
         ("try (.a.b) catch .", r#"{"a":5}"#, r#""cannot index a number with a string""#),
+        ("[.a?]", "[]", "[]"),
+        ("[limit(2; .[]), first(.[]), last(.[])]", "[1,2,3]", "[1,2,1,3]"),
+        ("[min, max, any, all, add]", "[1,2]", "[1,2,true,true,3]"),
+        ("[ascii_downcase, ascii_upcase]", "\"aB\"", "[\"ab\",\"AB\"]"),
         ("if .a then 1 elif .b then 2 else 3 end", r#"{"b":1}"#, "2"),
         ("reduce .[] as $x (0; . + $x)", "[1,2,3]", "6"),
         ("[foreach .[] as $x (0; . + $x)]", "[1,2,3]", "[1,3,6]"),
-        ("[limit(3; .[])], first(.[]), [range(0; 4; 2)] | length", "[1,2,3,4]", ""),
         ("with_entries(.value += 1)", r#"{"a":1}"#, r#"{"a":2}"#),
         ("walk(if type == \"number\" then . + 1 else . end)", r#"{"a":[1]}"#, r#"{"a":[2]}"#),
         ("[paths]", r#"{"a":[1]}"#, r#"[["a"],["a",0]]"#),
@@ -152,9 +154,7 @@ fn what_jq_users_expect_is_there() {
         ("group_by(.a) | map(length)", r#"[{"a":1},{"a":2},{"a":1}]"#, "[2,1]"),
         ("unique", "[3,1,3,2]", "[1,2,3]"),
         ("sort", r#"[{"a":1},[1],"b","a",2,1,true,false,null]"#, r#"[null,false,true,1,2,"a","b",[1],{"a":1}]"#),
-        ("min, max | tostring", "[]", ""),
         ("[min_by(.a), max_by(.a)] | map(.a)", r#"[{"a":2},{"a":1}]"#, "[1,2]"),
-        ("any, all", "[]", ""),
         ("flatten", "[1,[2,[3]]]", "[1,2,3]"),
         ("transpose", "[[1,2],[3]]", "[[1,3],[2,null]]"),
         ("[splits(\", *\")]", "\"a, b,c\"", r#"["a","b","c"]"#),
@@ -168,11 +168,9 @@ fn what_jq_users_expect_is_there() {
         ("sub(\"a\"; \"b\")", "\"aa\"", "\"ba\""),
         ("[match(\"(a)|(b)\"; \"g\") | .captures | length]", "\"ab\"", "[1,1]"),
         ("[match(\"\"; \"gn\")] | length", "\"ab\"", "0"),
-        ("ascii_downcase, ascii_upcase | length", "\"\"", ""),
         ("ltrimstr(\"a\") | rtrimstr(\"c\") | trim", "\"a b c\"", "\"b\""),
         ("startswith(\"a\") and endswith(\"c\")", "\"abc\"", "true"),
         ("indices(\"aa\")", "\"aaä aa\"", "[0,4]"),
-        ("indices(1), index(1), rindex(1) | tostring", "[]", ""),
         ("[indices(1), index(1), rindex(1)]", "[1,2,1]", "[[0,2],0,2]"),
         ("indices([1,2])", "[1,2,1,2]", "[0,2]"),
         ("inside(\"abc\")", "\"b\"", "true"),
@@ -180,12 +178,10 @@ fn what_jq_users_expect_is_there() {
         ("[has(\"a\"), has(\"b\")]", r#"{"a":null}"#, "[true,false]"),
         ("[has(0), has(1)]", "[1]", "[true,false]"),
         ("map(in([0,1]))", "[0,2]", "[true,false]"),
-        ("bsearch(2), bsearch(0) | tostring", "[]", ""),
         ("[bsearch(2), bsearch(0)]", "[1,2]", "[1,-1]"),
         ("map(length)", r#"[null,-12.10,"äö",[1],{"a":1}]"#, "[0,12.10,2,1,1]"),
         ("tojson | fromjson", r#"{"a":[1.10,"\u0001\"\\\n"]}"#, r#"{"a":[1.10,"\u0001\"\\\n"]}"#),
         ("map(toboolean)", r#"[true,"false"]"#, "[true,false]"),
-        ("@base64, @text, @json | tostring", "[]", ""),
         (
             "[@base64, (@base64 | @base64d), @uri, @html, @sh, @json, @text]",
             "\"<a b>\"",
@@ -202,7 +198,6 @@ fn what_jq_users_expect_is_there() {
         ("[nan, infinite, -infinite] | [map(isnan), map(isinfinite)]", "0", "[[true,false,false],[false,true,true]]"),
         ("explode | implode", "\"aä\"", "\"aä\""),
         ("[.[] | tostring]", r#"[1,"a",[1]]"#, r#"["1","a","[1]"]"#),
-        ("ascii(65)?", "0", ""),
         ("def twice(f): f | f; twice(. * 2)", "3", "12"),
         ("label $out | .[] | if . > 1 then ., break $out else empty end", "[1,2,3]", "2"),
         (". as [$a, {b: $c}] | $a + $c", r#"[1,{"b":2}]"#, "3"),
@@ -214,12 +209,7 @@ fn what_jq_users_expect_is_there() {
         ),
         ("null + 1", "0", "1"),
     ] {
-        if output.is_empty() {
-            // These are here to compile, or not to; what they give is another one's matter.
-            let _ = Jq::compile(expression);
-        } else {
-            gives(expression, body, output);
-        }
+        gives(expression, body, output);
     }
 }
 
@@ -275,7 +265,8 @@ fn an_expression_has_its_length_and_brackets_within_brackets_do_no_harm() {
     for (open, close) in [("(", ")"), ("[", "]"), ("-", ""), ("try ", ""), ("1|", "")] {
         let count = (EXPRESSION_BYTES_MAX - 1) / (open.len() + close.len());
         let nested = format!("{}1{}", open.repeat(count), close.repeat(count));
-        let _ = Jq::compile(&nested).map(|jq| jq.map(&input("0")));
+        let ended = Jq::compile(&nested).map(|jq| jq.map(&input("0")));
+        assert!(matches!(ended, Ok(Ok(_) | Err(JqFailure::Nesting | JqFailure::Recursion))), "{open}: {ended:?}");
     }
     assert!(Jq::compile(&"(".repeat(EXPRESSION_BYTES_MAX)).is_err());
 }
@@ -552,4 +543,22 @@ fn what_one_thread_compiled_others_use_at_once() {
         let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| jq.map(&input))).collect();
         threads.into_iter().for_each(|thread| assert_eq!(thread.join().unwrap(), Ok(b"2".to_vec())));
     });
+}
+
+#[test]
+fn the_documentation_says_what_is_so() {
+    let document = include_str!("../../../docs/routes.md");
+    let examples: Vec<&str> = document.split("```jq\n").skip(1).collect();
+    assert_eq!(examples.len(), 9);
+    for example in examples {
+        let blocks: Vec<&str> = example.split("```").take(5).collect();
+        let [expression, _, body, _, output] = blocks[..] else {
+            panic!("an expression, a body and what comes of it: {example}")
+        };
+        let body = body.strip_prefix("json\n").unwrap();
+        match output.strip_prefix("text\n") {
+            Some(words) => assert_eq!(map(expression, body).unwrap_err().to_string(), words.trim()),
+            None => gives(expression, body, &map(".", output.strip_prefix("json\n").unwrap()).unwrap()),
+        }
+    }
 }

@@ -30,6 +30,9 @@ use crate::{
 /// How often what DynamoDB left unprocessed is asked for again.
 const UNPROCESSED_TRIES_MAX: u32 = 4;
 
+/// How often a moment is asked for, whose silence others end at the same time: by then it is none.
+const RESERVE_TRIES_MAX: u32 = 3;
+
 /// An event that is to be delivered, and the state of where it goes.
 #[derive(Clone, Debug)]
 pub struct Loaded {
@@ -229,28 +232,29 @@ impl Ledger {
     ) -> Result<Timestamp, LedgerError> {
         // `full_at` is never earlier than this, or more than `burst` would go at once.
         let floor = now.minus(interval * burst);
-        let interval_millis = interval.as_millis() as u64;
-        let busy = self.update_destination(destination, "rate");
-        let busy = busy
-            .update_expression("SET full_at = full_at + :interval")
-            .condition_expression("full_at >= :floor")
-            .expression_attribute_values(":floor", millis(floor))
-            .expression_attribute_values(":interval", number(interval_millis))
-            .return_values(ReturnValue::AllNew);
-        if let Ok(reserved) = self.change(busy).await? {
-            return Ok(read_millis(&reserved, "full_at").unwrap_or(now));
+        for _ in 0..RESERVE_TRIES_MAX {
+            let busy = self.update_destination(destination, "rate");
+            let busy = busy
+                .update_expression("SET full_at = full_at + :interval")
+                .condition_expression("full_at >= :floor")
+                .expression_attribute_values(":floor", millis(floor))
+                .expression_attribute_values(":interval", number(interval.as_millis() as u64))
+                .return_values(ReturnValue::AllNew);
+            if let Ok(reserved) = self.change(busy).await? {
+                return Ok(read_millis(&reserved, "full_at").unwrap_or(now));
+            }
+            let idle = self.update_destination(destination, "rate");
+            let idle = idle
+                .update_expression("SET full_at = :first")
+                .condition_expression("attribute_not_exists(full_at) OR full_at < :floor")
+                .expression_attribute_values(":floor", millis(floor))
+                .expression_attribute_values(":first", millis(floor.plus(interval)));
+            // If it fails, somebody else ended the silence at this moment.
+            if self.change(idle).await?.is_ok() {
+                return Ok(now);
+            }
         }
-        let idle = self.update_destination(destination, "rate");
-        let idle = idle
-            .update_expression("SET full_at = :first")
-            .condition_expression("attribute_not_exists(full_at) OR full_at < :floor")
-            .expression_attribute_values(":floor", millis(floor))
-            .expression_attribute_values(":first", millis(floor.plus(interval)));
-        match self.change(idle).await? {
-            Ok(_) => Ok(now),
-            // Somebody else ended the silence at this moment.
-            Err(found) => Ok(read_millis(&found, "full_at").map_or(now, |full_at| full_at.plus(interval))),
-        }
+        Err(LedgerError::Unavailable("no moment of the destination's rate could be reserved".to_owned()))
     }
 
     /// Takes one of a destination's `slots` for `owner` until `until`. Whether there was one; whoever asks again keeps it.

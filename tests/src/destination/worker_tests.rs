@@ -10,7 +10,12 @@ use std::{
 
 use futures::future::join;
 use serde_json::{Value, json};
-use shared::{config::Gateway, time::Timestamp};
+use shared::{
+    config::Gateway,
+    ledger::{Ledger, Locked},
+    names::DestinationName,
+    time::Timestamp,
+};
 use worker::{Handlers, HttpClient, Invocation, Worker};
 
 use super::*;
@@ -406,6 +411,26 @@ async fn a_refresh_token_is_written_down_and_the_next_process_goes_on_with_it() 
     assert_eq!(stored(&world)["refreshToken"], "refresh-t-2");
     assert_eq!(world.header("a", "authorization").await.last().unwrap(), "Bearer access-t-2");
     assert_eq!(world.tokens().await.refused, 0);
+}
+
+#[tokio::test]
+async fn a_lock_is_one_holders_until_it_ends_or_is_given_back() {
+    let at = Timestamp::from_seconds;
+    let aws = Aws::new(Settings::posthouse(), Timestamp::now);
+    let ledger = Ledger::new(&aws.config("worker-1"), LEDGER_TABLE.to_owned());
+    let one = DestinationName::parse("one").unwrap();
+    let lock = async |holder: &str, now: u64, until: u64| ledger.lock(&one, "oauth", holder, at(now), at(until)).await.unwrap();
+    assert_eq!(lock("a", 100, 110).await, Locked::Acquired);
+    assert_eq!(lock("b", 109, 119).await, Locked::HeldUntil(at(110)));
+    assert_eq!(lock("a", 109, 112).await, Locked::Acquired, "its holder gets it again, and for longer");
+    assert_eq!(lock("b", 111, 121).await, Locked::HeldUntil(at(112)));
+    assert_eq!(lock("b", 112, 122).await, Locked::Acquired, "at its end it is nobody's");
+    ledger.unlock(&one, "oauth", "a").await.unwrap();
+    assert_eq!(lock("a", 113, 123).await, Locked::HeldUntil(at(122)), "nobody gives another one's back");
+    ledger.unlock(&one, "oauth", "b").await.unwrap();
+    assert_eq!(lock("a", 113, 123).await, Locked::Acquired);
+    let other = ledger.lock(&one, "another", "b", at(113), at(123)).await.unwrap();
+    assert_eq!(other, Locked::Acquired, "another lock is another's");
 }
 
 #[tokio::test]

@@ -171,24 +171,6 @@ fn orders_of_one_customer_at_the_same_instant_are_all_done() {
     });
 }
 
-#[test]
-fn a_failing_destination_does_not_hold_up_another() {
-    journey(async |stack| {
-        let stuck = stack.sample("fragile");
-        stack.destination.script("fragile", &stuck.id, json!({"delay_ms": 4000, "times": 1})).await;
-        stack.accept(&stuck).await;
-        eventually("the slow destination is being waited for", SOON, async || {
-            when(stack.destination.journal("fragile", &stuck.id).await.len(), |tries| *tries == 1)
-        })
-        .await;
-        let quick = stack.sample("partner");
-        stack.accept(&quick).await;
-        stack.reaches(&quick, "partner", "done", SOON).await;
-        assert_ne!(stack.delivery(&stuck, "fragile").await.unwrap().status, "done", "the quick one came after the slow one");
-        stack.settled(&stuck, "fragile").await;
-    });
-}
-
 /// The first doorbell of a delivery.
 pub(crate) fn doorbell(sample: &Sample, destination: &str) -> Value {
     json!({"source": sample.source, "event_id": sample.id, "destination": destination, "replay": 0})
