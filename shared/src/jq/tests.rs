@@ -379,8 +379,11 @@ fn what_runs_for_ever_is_stopped() {
 
 #[test]
 fn the_longest_lists_of_jaq_are_dropped_within_the_stack() {
-    let eight = "def f(a; b; c; d; e; g; h; i): f(a; b; c; d; e; g; h; i); f(.; .; .; .; .; .; .; .)";
-    for expression in ["def f(g): f(g | g); f(.)", eight, "def f: .a | f; null | path(f)"] {
+    // A call makes an entry for each of its parameters, and these are as many as an expression has room for.
+    let list = |part: fn(usize) -> String| (0..1000).map(part).collect::<Vec<_>>().join(";");
+    let (names, dots) = (list(|at| format!("a{at}")), list(|_| ".".to_owned()));
+    let many = format!("def f({names}): f({names}); f({dots})");
+    for expression in ["def f(g): f(g | g); f(.)", &many, "def f: .a | f; null | path(f)"] {
         fails(expression, "0", JqFailure::Steps);
     }
 }

@@ -24,6 +24,9 @@ pub struct Endpoint {
     /// The refresh token that works; each exchange replaces it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refresh_token: Option<String>,
+    /// Stands in its tokens, so that those of one that was made anew are others.
+    #[serde(default)]
+    pub mark: String,
     /// Tokens that it has granted, oldest first.
     #[serde(default)]
     pub granted: Vec<String>,
@@ -59,12 +62,12 @@ impl Endpoint {
         match (field("grant_type").as_str(), &self.refresh_token) {
             ("client_credentials", _) => {}
             ("refresh_token", Some(good)) if field("refresh_token") == *good => {
-                self.refresh_token = Some(format!("refresh-{name}-{}", self.granted.len() + 1));
+                self.refresh_token = Some(format!("refresh-{name}-{}{}", self.mark, self.granted.len() + 1));
             }
             ("refresh_token", _) => return Err((StatusCode::BAD_REQUEST, "invalid_grant")),
             _ => return Err((StatusCode::BAD_REQUEST, "unsupported_grant_type")),
         }
-        let token = format!("access-{name}-{}", self.granted.len() + 1);
+        let token = format!("access-{name}-{}{}", self.mark, self.granted.len() + 1);
         self.granted.push(token.clone());
         let mut answer = json!({"access_token": token, "token_type": "Bearer", "expires_in": self.expires_in});
         if field("grant_type") == "refresh_token" {

@@ -3,7 +3,7 @@
 use aws_sdk_dynamodb::types::AttributeValue;
 use futures::future::join_all;
 use serde_json::{Value, json};
-use tests::stack::{Sample, Stack, eventually, unique, when};
+use tests::stack::{Sample, Stack, unique};
 
 use crate::{AUDITED, SOON, accept::the_only_delivery, journey, operator::posthouse};
 
@@ -168,6 +168,10 @@ fn orders_of_one_customer_at_the_same_instant_are_all_done() {
         let found = stack.dynamodb.get_item().table_name(stack.output("CustomersTableName")).key("pk", key).send().await;
         let version = found.unwrap().item.unwrap()["version"].as_n().unwrap().clone();
         assert_eq!(version, "1795328647000", "the newest version stays, whatever order they came in");
+        let id = AttributeValue::S(format!("id#shopify#{customer}"));
+        let found = stack.dynamodb.get_item().table_name(stack.output("CustomersTableName")).key("pk", id).send().await;
+        let mapped = found.unwrap().item.unwrap()["customer"].as_s().unwrap().clone();
+        assert_eq!(mapped, format!("shopify#{customer}"));
     });
 }
 

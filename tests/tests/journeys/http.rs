@@ -61,7 +61,8 @@ fn during_a_rotation_both_keys_sign_and_afterwards_one() {
             when((verifies(&entry, &new), verifies(&entry, &old)), |signed| *signed == (true, true))
         })
         .await;
-        eventually("the new key alone signs", SOON, async || {
+        // By whichever worker.
+        eventually("the new key alone signs", KEYRING_READ_AGAIN, async || {
             let entry = delivered().await;
             when((verifies(&entry, &new), verifies(&entry, &old)), |signed| *signed == (true, false))
         })
@@ -102,6 +103,7 @@ fn each_destination_gets_its_credential() {
 async fn token_endpoint(stack: &Stack, name: &str, client_secret: &str, expires_in: u64, refresh_token: Option<&str>) {
     let mut endpoint = json!({"client_id": "posthouse", "client_secret": client_secret, "expires_in": expires_in});
     endpoint["refresh_token"] = json!(refresh_token);
+    endpoint["mark"] = json!(unique());
     stack.destination.token_endpoint(name, &endpoint).await;
 }
 
@@ -174,22 +176,23 @@ fn a_refresh_token_that_works_once_is_written_down_before_the_next_is_needed() {
         let before = stored().await;
         let (secret, refresh) = (before["clientSecret"].as_str().unwrap(), before["refreshToken"].as_str().unwrap());
         token_endpoint(stack, "refreshed", secret, 3600, Some(refresh)).await;
-        let mut known = refresh.to_owned();
-        for _ in 0..3 {
+        // A worker whose token is refused may find a newer one in the secret, and spends nothing then.
+        let endpoint = eventually("three refresh tokens are spent", SOON, async || {
             let sample = stack.sample("refreshed");
             stack.destination.script("refreshed", &sample.id, json!({"status": 401, "times": 1})).await;
             stack.accept(&sample).await;
             let delivery = stack.settled(&sample, "refreshed").await;
             assert_eq!(delivery.attempts, 1, "{delivery:?}");
             let tries = stack.destination.journal("refreshed", &sample.id).await;
+            let endpoint = stack.destination.token_endpoint_state("refreshed").await;
             let after = stored().await;
-            assert_ne!(after["refreshToken"], json!(known), "each exchange has a new one");
-            assert_eq!(after["accessToken"], json!(token(&tries[1])));
+            assert_eq!(after["refreshToken"], json!(endpoint.refresh_token), "each is written down");
+            assert_eq!(after["accessToken"], json!(tries.last().map(token)));
             assert_eq!(after["clientSecret"], json!(secret));
-            known = after["refreshToken"].as_str().unwrap().to_owned();
-        }
-        let endpoint = stack.destination.token_endpoint_state("refreshed").await;
-        assert_eq!((endpoint.refresh_token, endpoint.refused), (Some(known), 0), "none was spent twice");
+            when(endpoint, |endpoint| endpoint.granted.len() >= 3)
+        })
+        .await;
+        assert_eq!(endpoint.refused, 0, "none was spent twice");
     });
 }
 

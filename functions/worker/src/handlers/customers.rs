@@ -1,7 +1,13 @@
 //! A worked example: keeps a table of customers in step with the orders of a shop.
 //!
 //! An idempotent upsert keyed by the shop's own customer id, which refuses older versions: orders come out of order, and the
-//! customer in an order is the customer as of that order.
+//! customer in an order is the customer as of that order. Beside it stands which of our customers that id is, so that a second
+//! shop's id, or a person who merges two customers, can point at the same one:
+//!
+//! | key | what it holds |
+//! | --- | --- |
+//! | `{source}#{customer id}` | the customer: e-mail address, version, the event that told it |
+//! | `id#{source}#{customer id}` | `customer`: the key of the customer that this id is; written once, and never again by this handler |
 
 use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem, Update};
 use serde::Deserialize;
@@ -37,21 +43,34 @@ impl Customers {
         Self { table }
     }
 
-    fn upsert(&self, event: &Event, customer: Customer) -> Result<TransactWriteItem, Failure> {
+    fn upsert(&self, event: &Event, customer: Customer) -> Result<Vec<TransactWriteItem>, Failure> {
         let version = Timestamp::parse_rfc3339(&customer.updated_at)
             .ok_or_else(|| Failure::Permanent("customer.updated_at is no RFC 3339 time".to_owned()))?;
-        let update = Update::builder()
+        let key = format!("{}#{}", event.key.source, customer.id);
+        let upsert = Update::builder()
             .table_name(&self.table)
-            .key("pk", AttributeValue::S(format!("{}#{}", event.key.source, customer.id)))
+            .key("pk", AttributeValue::S(key.clone()))
             .update_expression("SET email = :email, version = :version, event_id = :event_id")
             .condition_expression("attribute_not_exists(pk) OR version < :version")
             .expression_attribute_values(":email", customer.email.map_or(AttributeValue::Null(true), AttributeValue::S))
             .expression_attribute_values(":version", AttributeValue::N(version.millis().to_string()))
             .expression_attribute_values(":event_id", AttributeValue::S(event.key.event_id.to_string()))
-            .build()
-            .map_err(|error| Failure::Permanent(error.to_string()))?;
-        Ok(TransactWriteItem::builder().update(update).build())
+            .build();
+        let mapping = Update::builder()
+            .table_name(&self.table)
+            .key("pk", AttributeValue::S(format!("id#{key}")))
+            .update_expression("SET customer = if_not_exists(customer, :customer)")
+            .expression_attribute_values(":customer", AttributeValue::S(key))
+            .build();
+        [upsert, mapping]
+            .into_iter()
+            .map(|update| Ok(TransactWriteItem::builder().update(update.map_err(unbuildable)?).build()))
+            .collect()
     }
+}
+
+fn unbuildable(error: aws_sdk_dynamodb::error::BuildError) -> Failure {
+    Failure::Permanent(error.to_string())
 }
 
 impl Handler for Customers {
@@ -64,7 +83,7 @@ impl Handler for Customers {
         let order: Order = serde_json::from_slice(body)
             .map_err(|error| Failure::Permanent(format!("no order (line {}, column {})", error.line(), error.column())))?;
         // An order without a customer is a sale at the till: nothing to do.
-        order.customer.map(|customer| self.upsert(event, customer)).into_iter().collect()
+        order.customer.map_or_else(|| Ok(Vec::new()), |customer| self.upsert(event, customer))
     }
 
     fn on_refused(&self) -> OnRefused {
@@ -100,9 +119,13 @@ mod tests {
     #[test]
     fn the_sample_order_upserts_its_customer_under_a_version() {
         let writes = handle(include_str!("../../../../events/shopify-orders-create.json")).unwrap();
-        let update = writes[0].update().unwrap();
-        assert!(update.key()["pk"].as_s().unwrap().starts_with("shopify#"));
-        assert!(update.condition_expression().unwrap().contains("version < :version"));
+        let [upsert, mapping] = &writes[..] else { panic!("{writes:?}") };
+        let (upsert, mapping) = (upsert.update().unwrap(), mapping.update().unwrap());
+        let key = upsert.key()["pk"].as_s().unwrap();
+        assert!(key.starts_with("shopify#"));
+        assert!(upsert.condition_expression().unwrap().contains("version < :version"));
+        assert_eq!(mapping.key()["pk"].as_s().unwrap(), &format!("id#{key}"));
+        assert_eq!(mapping.condition_expression(), None, "it refuses nothing");
     }
 
     #[test]
