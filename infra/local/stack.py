@@ -10,8 +10,8 @@ A stack with base port P uses P (AWS), P+1 (wire: what functions call, passed on
 """
 
 import argparse
-import hashlib
 import fcntl
+import hashlib
 import json
 import os
 import platform

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use tests::stack::{Item, text};
 
-use crate::{journey, route::event};
+use crate::{journey, operator::posthouse, route::event};
 
 /// The waits of the destination `scheduled` in the local configuration, in milliseconds.
 const BACKOFF_MILLIS: [u64; 4] = [1000, 3000, 6000, 9000];
@@ -44,5 +44,11 @@ fn the_doorbell_of_a_failing_delivery_comes_back_by_its_schedule() {
             assert!(waited + 50 >= meant && waited <= meant + LATE_MILLIS, "{told}");
         }
         println!("the schedule of a failing doorbell:{told}");
+        let shown = posthouse(stack, "events", &["show", "scheduled", &sample.id]);
+        shown.is(0, "delivery    scheduled: dead, attempt 5");
+        for number in 1..=5 {
+            assert!(shown.text.contains(&format!("attempt {number}, 20")), "{}", shown.text);
+        }
+        assert_eq!(shown.text.matches("; then waits ").count(), 4, "{}", shown.text);
     });
 }
