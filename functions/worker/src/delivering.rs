@@ -65,14 +65,10 @@ struct Job<'a, E> {
 
 /// How a claimed delivery ends this time.
 enum End {
-    /// To be written.
-    Unwritten {
-        outcome: Outcome,
-        /// When the attempt began, if there was one.
-        started_at: Option<Timestamp>,
-    },
+    /// It was not tried; to be written.
+    Unwritten(Outcome),
     /// Written.
-    Written(Finish, Timestamp),
+    Written { finish: Finish, outcome: Outcome, now: Timestamp, turn_is_over: bool },
 }
 
 pub(crate) async fn deliver(
@@ -165,15 +161,15 @@ impl<E: Exchange> Job<'_, E> {
     async fn run(&self, body: StoredBody) -> Result<Verdict, LedgerError> {
         let began = self.now();
         let end = match self.prepare(body).await {
-            Ok(Plan::Skip) => End::unwritten(Outcome::Done(DoneAs::Skipped)),
+            Ok(Plan::Skip) => End::Unwritten(Outcome::Done(DoneAs::Skipped)),
             Ok(Plan::Send(sending)) => self.send_in_turn(sending).await?,
-            Err(failure) => End::unwritten(self.outcome(failure)),
+            Err(failure) => End::Unwritten(self.outcome(failure)),
         };
         let (finish, outcome, now) = match end {
-            End::Written(finish, now) => (finish, Outcome::Done(DoneAs::Delivered), now),
-            End::Unwritten { outcome, started_at } => {
+            End::Written { finish, outcome, now, .. } => (finish, outcome, now),
+            End::Unwritten(outcome) => {
                 let now = self.now();
-                (self.worker.ledger.finish(self.lease, &outcome, Ended { started_at, now }).await?, outcome, now)
+                (self.worker.ledger.finish(self.lease, &outcome, Ended { started_at: None, now }).await?, outcome, now)
             }
         };
         observe(self.doorbell, self.event, &outcome, finish, self.lease.attempt, began, now);
@@ -212,7 +208,7 @@ impl<E: Exchange> Job<'_, E> {
     async fn send_in_turn(&self, sending: Sending) -> Result<End, LedgerError> {
         if let Some(pause) = &self.state.pause {
             let reason = format!("the destination is paused: {}", pause.reason);
-            return Ok(End::unwritten(Outcome::Paused(FailureRecord { class: PAUSED, reason })));
+            return Ok(End::Unwritten(Outcome::Paused(FailureRecord { class: PAUSED, reason })));
         }
         let turn =
             sending.order.clone().map(|(thing, version)| Turn { destination: self.destination.name.clone(), thing, version });
@@ -221,19 +217,19 @@ impl<E: Exchange> Job<'_, E> {
         let taken = self.worker.ledger.take_turn(turn, self.lease, now, self.invocation.deadline, self.event.expires_at).await?;
         match taken {
             TurnAnswer::Taken => {}
-            TurnAnswer::Superseded => return Ok(End::unwritten(Outcome::Done(DoneAs::Superseded))),
+            TurnAnswer::Superseded => return Ok(End::Unwritten(Outcome::Done(DoneAs::Superseded))),
             TurnAnswer::HeldUntil(until) => {
                 let soon = now.plus(Duration::from_millis(TURN_WAIT_MILLIS).mul_f64(1.0 + fastrand::f64()));
                 let reason = "another delivery of the same thing is on its way";
-                return Ok(End::unwritten(deferred(until.min(soon), reason, self.lease.has_slot)));
+                return Ok(End::Unwritten(deferred(until.min(soon), reason, self.lease.has_slot)));
             }
             TurnAnswer::Incomparable => {
                 let reason = "its version is a number and the one that arrived a text, or the other way round";
-                return Ok(End::unwritten(self.outcome(Failure::Permanent(reason.to_owned()))));
+                return Ok(End::Unwritten(self.outcome(Failure::Permanent(reason.to_owned()))));
             }
         }
         let end = self.send_if_admitted(sending, Some(turn)).await?;
-        let is_over = matches!(end, End::Written(Finish::Finished, _));
+        let is_over = matches!(end, End::Written { turn_is_over: true, .. });
         if !is_over && let Err(error) = self.worker.ledger.give_up_turn(turn, self.lease).await {
             tracing::warn!(destination = %self.destination.name, %error, "a turn is held until the end of its lease");
         }
@@ -252,34 +248,46 @@ impl<E: Exchange> Job<'_, E> {
         };
         let pass = match guards.admit(self.lease).await? {
             Admission::Admitted(pass) => pass,
-            Admission::Wait { until, reason, has_slot } => return Ok(End::unwritten(deferred(until, reason, has_slot))),
+            Admission::Wait { until, reason, has_slot } => return Ok(End::Unwritten(deferred(until, reason, has_slot))),
         };
         let started_at = self.now();
         let needed = self.destination.attempt_max() + Duration::from_secs(FINISHING_SECONDS);
         if self.invocation.deadline.since(started_at) < needed {
             guards.hand_back(pass).await;
             let reason = "there was no time left to try it";
-            return Ok(End::unwritten(deferred(started_at, reason, self.destination.rate.is_some())));
+            return Ok(End::Unwritten(deferred(started_at, reason, self.destination.rate.is_some())));
         }
         let attempt = self.try_once(sending, turn, started_at).await;
-        let result = match &attempt {
-            Ok(Attempt::Failed(failure)) => Err(failure),
-            Ok(Attempt::Over(_) | Attempt::Committed(_)) => Ok(()),
-            // The ledger failed, not the destination.
-            Err(_) => Ok(()),
+        let failure = match &attempt {
+            Ok(Attempt::Failed(failure)) => Some(failure.clone()),
+            // If it is the ledger that failed, the destination did not.
+            _ => None,
         };
-        guards.leave(pass, result).await;
-        Ok(match attempt? {
-            Attempt::Committed(finish) => End::Written(finish, self.now()),
-            Attempt::Over(done_as) => End::Unwritten { outcome: Outcome::Done(done_as), started_at: Some(started_at) },
-            Attempt::Failed(failure) => {
-                let outcome = self.outcome(failure);
-                if let Outcome::Paused(failure) = &outcome {
-                    self.worker.ledger.pause(&self.destination.name, &failure.reason, self.now()).await?;
-                }
-                End::Unwritten { outcome, started_at: Some(started_at) }
+        // Before anything else: who dies between the destination's answer and this delivers once more.
+        let end = match attempt {
+            Ok(attempt) => self.conclude(attempt, turn, started_at).await,
+            Err(error) => Err(error),
+        };
+        guards.leave(pass, failure.as_ref().map_or(Ok(()), Err)).await;
+        end
+    }
+
+    /// Writes how an attempt ended.
+    async fn conclude(&self, attempt: Attempt, turn: Option<&Turn>, started_at: Timestamp) -> Result<End, LedgerError> {
+        let outcome = match attempt {
+            Attempt::Committed(finish) => {
+                let turn_is_over = turn.is_some() && finish == Finish::Finished;
+                return Ok(End::Written { finish, outcome: Outcome::Done(DoneAs::Delivered), now: self.now(), turn_is_over });
             }
-        })
+            Attempt::Over(done_as) => Outcome::Done(done_as),
+            Attempt::Failed(failure) => self.outcome(failure),
+        };
+        if let Outcome::Paused(failure) = &outcome {
+            self.worker.ledger.pause(&self.destination.name, &failure.reason, self.now()).await?;
+        }
+        let now = self.now();
+        let finish = self.worker.ledger.finish(self.lease, &outcome, Ended { started_at: Some(started_at), now }).await?;
+        Ok(End::Written { finish, outcome, now, turn_is_over: false })
     }
 
     fn outcome(&self, failure: Failure) -> Outcome {
@@ -351,13 +359,6 @@ impl<E: Exchange> Job<'_, E> {
             }
             (attempt, _) => attempt,
         })
-    }
-}
-
-impl End {
-    /// Of a delivery that was not tried.
-    fn unwritten(outcome: Outcome) -> Self {
-        Self::Unwritten { outcome, started_at: None }
     }
 }
 
