@@ -49,6 +49,7 @@ impl Aws {
             bodies: Bodies::new(&config, BODIES_BUCKET.to_owned()),
             ledger: Ledger::new(&config, LEDGER_TABLE.to_owned()),
             bell: Bell::new(&config, self.queue_url(DOORBELL_QUEUE)),
+            routing: None,
         }
     }
 
