@@ -32,6 +32,15 @@ pub fn batch<'m>(messages: impl IntoIterator<Item = (&'m str, &'m str, &'m str)>
     batch
 }
 
+/// Messages of any queue as SQS hands them to Lambda.
+pub fn batch_of(messages: &[Message]) -> SqsEvent {
+    let mut batch = batch(messages.iter().map(parts));
+    for (record, message) in batch.records.iter_mut().zip(messages) {
+        record.attributes.extend(message.group.clone().map(|group| ("MessageGroupId".to_owned(), group)));
+    }
+    batch
+}
+
 /// What a function received, as [`batch`] takes it.
 pub fn parts(message: &Message) -> (&str, &str, &str) {
     (&message.id, message.receipt_handle.as_deref().unwrap_or_default(), &message.body)
