@@ -24,11 +24,14 @@ use shared::{
 };
 use tests::{
     model::{Aws, BODIES_BUCKET, DEAD_LETTER_QUEUE, DOORBELL_QUEUE, LEDGER_TABLE, Latency, Settings, batch, batch_of, parts},
+    providers::Provider,
     simulation::clock,
+    strangers,
 };
 use tokio::time::{sleep, timeout};
 use worker::{Answer, Exchange, Failure, Handlers, Invocation, Post, Worker};
 
+const SECRET: &str = "bWFkZS11cC1zZWNyZXQtb2YtdGhlLXNpbXVsYXRpb24=";
 const HORIZON: Duration = Duration::from_secs(40 * 24 * 60 * 60);
 /// Lambda's bound, as the template sets it.
 const WORKER_TIMEOUT: Duration = Duration::from_secs(60);
@@ -103,7 +106,7 @@ impl Stack {
     fn on(model: Settings, settings: &str, route: &str) -> Self {
         clock::start();
         let aws = Aws::new(model, clock::now);
-        aws.put_signing_secret("shared", "bWFkZS11cC1zZWNyZXQtb2YtdGhlLXNpbXVsYXRpb24=");
+        aws.put_signing_secret("shared", SECRET);
         let text = format!(
             "[sources.partner]\nscheme = \"standard-webhooks\"\nsecret = \"shared\"\n\
              [destinations.ci]\ntype = \"http\"\nurl = \"https://destination.example/ci\"\nsecret = \"shared\"\n{settings}\n\
@@ -116,22 +119,6 @@ impl Stack {
 
     /// An event is recorded and rung for.
     async fn send(&self, id: &str, body: &str) {
-        let doorbell = self.record(id, body).await;
-        self.aws.send(DOORBELL_QUEUE, &doorbell.to_json());
-    }
-
-    /// The same as the receiver rings on a FIFO queue.
-    async fn send_about(&self, thing: &str, id: &str, body: &str) {
-        let doorbell = self.record(id, body).await;
-        self.bell().ring_in(&[doorbell], |doorbell| Group::of_thing(&doorbell.destination, thing)).await.unwrap();
-    }
-
-    fn bell(&self) -> Bell {
-        Bell::new(&self.aws.config("operator"), self.aws.queue_url(DOORBELL_QUEUE))
-    }
-
-    /// An event is recorded; what would ring for it.
-    async fn record(&self, id: &str, body: &str) -> Doorbell {
         let now = clock::now();
         let key = EventKey { source: SourceName::parse("partner").unwrap(), event_id: EventId::parse(id).unwrap() };
         let event = Event {
@@ -149,7 +136,19 @@ impl Stack {
         let bodies = Bodies::new(&self.aws.config("operator"), BODIES_BUCKET.to_owned());
         let stored = bodies.keep(&event.sha256, body.as_bytes()).await.unwrap();
         assert_eq!(self.ledger.record(&event, &stored, None).await.unwrap(), Recorded::New);
-        Doorbell::first(&key, &ci())
+        self.aws.send(DOORBELL_QUEUE, &Doorbell::first(&key, &ci()).to_json());
+    }
+
+    /// A webhook is accepted by the real receiver.
+    async fn accept(&self, id: &str, body: &str) {
+        let receiver = self.aws.receiver("receiver", self.gateway.clone());
+        let webhook = Provider::StandardWebhooks.sign(body.as_bytes(), id, SECRET, clock::now().seconds());
+        let event = strangers::event("POST", "partner", "", &webhook.headers, body, false);
+        assert_eq!(receiver.receive(&event, "request", clock::now()).await.status_code, 202);
+    }
+
+    fn bell(&self) -> Bell {
+        Bell::new(&self.aws.config("operator"), self.aws.queue_url(DOORBELL_QUEUE))
     }
 
     async fn send_all<'i>(&self, ids: impl IntoIterator<Item = &'i str>) {
@@ -506,14 +505,16 @@ fn in_order(settings: &str) -> Stack {
 async fn on_a_fifo_queue_what_is_about_one_thing_waits_behind_what_fails_and_nothing_else_does() {
     let stack = in_order("backoff_seconds = [60, 60]");
     stack.destination.answers([500]);
-    stack.send_about("a", "a1", r#"{"k": "a", "v": 1}"#).await;
-    stack.send_about("a", "a2", r#"{"k": "a", "v": 2}"#).await;
+    stack.accept("a1", r#"{"k": "a", "v": 1}"#).await;
+    stack.accept("a2", r#"{"k": "a", "v": 2}"#).await;
     stack.work_once().await;
     let kept = stack.aws.messages(DOORBELL_QUEUE);
+    let group = Group::of_thing(&ci(), "a").as_str().to_owned();
+    assert!(kept.iter().all(|message| message.group.as_ref() == Some(&group)), "as the receiver rings");
     assert_eq!(kept.iter().map(|message| message.receive_count).collect::<Vec<_>>(), [1, 1]);
     assert_eq!(kept[0].visible_at, kept[1].visible_at, "the second is held no longer than the first");
-    stack.send_about("a", "a3", r#"{"k": "a", "v": 3}"#).await;
-    stack.send_about("b", "b1", r#"{"k": "b", "v": 1}"#).await;
+    stack.accept("a3", r#"{"k": "a", "v": 3}"#).await;
+    stack.accept("b1", r#"{"k": "b", "v": 1}"#).await;
     stack.work_once().await;
     assert_eq!(stack.destination.ids(), ["a1", "b1"]);
     assert!(stack.delivery("a2").await.is_none(), "it is not begun");
@@ -527,9 +528,9 @@ async fn on_a_fifo_queue_what_is_about_one_thing_waits_behind_what_fails_and_not
 async fn on_a_fifo_queue_a_doorbell_that_knows_nothing_of_its_thing_overtakes_nothing() {
     let stack = in_order("backoff_seconds = [60]");
     stack.destination.answers([500]);
-    stack.send_about("a", "a1", r#"{"k": "a", "v": 1}"#).await;
+    stack.accept("a1", r#"{"k": "a", "v": 1}"#).await;
     stack.work_once().await;
-    stack.send_about("a", "a2", r#"{"k": "a", "v": 2}"#).await;
+    stack.accept("a2", r#"{"k": "a", "v": 2}"#).await;
     // As auditor, redrive and operators ring.
     let key = EventKey { source: SourceName::parse("partner").unwrap(), event_id: EventId::parse("a2").unwrap() };
     stack.bell().ring(&[Doorbell::first(&key, &ci())]).await.unwrap();
@@ -537,9 +538,8 @@ async fn on_a_fifo_queue_a_doorbell_that_knows_nothing_of_its_thing_overtakes_no
     assert_eq!(stack.destination.ids(), ["a1"]);
     let groups: Vec<_> = stack.aws.messages(DOORBELL_QUEUE).into_iter().map(|message| message.group).collect();
     assert_eq!(groups, vec![Some(Group::of_thing(&ci(), "a").as_str().to_owned()); 3]);
-    // Without a key that could be told it stays where it is, and says what is wrong.
-    let unkeyed = stack.record("x", "{}").await;
-    stack.bell().ring(&[unkeyed]).await.unwrap();
+    // Without a key that can be told it is accepted all the same, stays where it is, and says what is wrong.
+    stack.accept("x", "{}").await;
     stack.work_once().await;
     assert_eq!(stack.statuses(["x"]).await, [Some(Status::Dead)]);
     stack.work_for(Duration::from_secs(600)).await;
@@ -554,7 +554,7 @@ async fn on_a_fifo_queue_what_an_invocation_has_no_time_for_comes_again_at_once(
     stack.destination.takes(TAKES);
     let ids: Vec<String> = (0..10).map(|number| format!("a{number}")).collect();
     for (number, id) in ids.iter().enumerate() {
-        stack.send_about("a", id, &format!("{{\"k\": \"a\", \"v\": {number}}}")).await;
+        stack.accept(id, &format!("{{\"k\": \"a\", \"v\": {number}}}")).await;
     }
     stack.work_for(Duration::from_secs(600)).await;
     assert_eq!(stack.destination.ids(), ids);
@@ -567,9 +567,9 @@ async fn on_a_fifo_queue_what_an_invocation_has_no_time_for_comes_again_at_once(
 async fn on_a_fifo_queue_what_is_dead_lets_the_next_go_on() {
     let stack = in_order("");
     stack.destination.answers([422, 422]);
-    stack.send_about("a", "a1", r#"{"k": "a", "v": 1}"#).await;
-    stack.send_about("a", "a2", r#"{"k": "a", "v": 2}"#).await;
-    stack.send_about("a", "a3", r#"{"k": "a", "v": 3}"#).await;
+    stack.accept("a1", r#"{"k": "a", "v": 1}"#).await;
+    stack.accept("a2", r#"{"k": "a", "v": 2}"#).await;
+    stack.accept("a3", r#"{"k": "a", "v": 3}"#).await;
     stack.work_once().await;
     assert_eq!(stack.statuses(["a1", "a2", "a3"]).await, [Some(Status::Dead), Some(Status::Dead), Some(Status::Done)]);
     let groups: BTreeSet<_> = stack.aws.messages(DEAD_LETTER_QUEUE).into_iter().map(|letter| letter.group).collect();

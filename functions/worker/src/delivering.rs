@@ -137,7 +137,7 @@ async fn misplaced(
 ) -> Option<Group> {
     let destination = &doorbell.destination;
     // From any other group it is not sent on: so nothing goes round.
-    let is_alone = group == Some(Group::of_delivery(doorbell).as_str());
+    let is_alone = group.is_some_and(|group| group == Group::of_delivery(doorbell).as_str());
     if !is_alone || !worker.routing.has_order(event, destination) {
         return None;
     }
