@@ -4,6 +4,8 @@ SHELL := /bin/bash -o pipefail
 PYTHON := python3
 DEMO := .venv/bin/python infra/local/stack.py
 TEST_STACK := --name test --port 4666
+# For the journeys of FIFO queues, which are chosen at the first deployment.
+FIFO_STACK := --name fifo --port 4766 --parameter DoorbellQueueType=fifo
 # For the journeys of overload: what two cores can start at the same instant.
 OVERLOAD := --parameter ThrottleRequestsPerSecond=15 --parameter ThrottleBurstRequests=30
 CARGO_DENY_VERSION := 0.20.2
@@ -27,6 +29,7 @@ demo: build-local ## show the main job on a local AWS, step by step; the stack s
 down: ## end the local stacks of demo and tests
 	@$(DEMO) down --name demo
 	@$(DEMO) down --name test
+	@$(DEMO) down --name fifo
 
 test: fmt lint doc unit simulation infra template journeys licences advisories ## everything that CI checks
 	@echo "make test: all checks passed"
@@ -43,7 +46,7 @@ doc: ## the crates' documentation builds without a warning
 unit: ## unit tests
 	$(CARGO) test $(LOCAL) --lib --bins --locked
 
-simulation: ## histories of the whole gateway in a model of AWS, with faults at every call, in short; and properties of every preset
+simulation: ## histories of the whole gateway in a model of AWS, with faults at every call, in short; what protects destinations; and properties of every preset
 	$(CARGO) test $(LOCAL) --test simulation --test protection --test quarantine --test strangers --test properties --test allocation --locked
 
 faults: ## the same in long: a hundred thousand histories and every pair of faults; HISTORIES=, SEED=, REPLAY=, WRONG=
@@ -58,17 +61,20 @@ fuzz: .tools/bin/cargo-fuzz ## fuzzes everything that strangers can write to, FU
 		.tools/bin/cargo-fuzz run --sanitizer none --fuzz-dir fuzz $$target -- \
 			-max_total_time=$(FUZZ_SECONDS) -dict=fuzz/words.dict -print_final_stats=1 -verbosity=0 || exit 1; done
 
-journeys: build-local ## contracts of the model and journeys through a deployed local stack, then overload, a short chaos and the demo on it
+journeys: build-local ## contracts of the model and journeys through a deployed local stack, then overload, a short chaos and the demo on it; FIFO queues on one of their own
 	@$(DEMO) down --name test
 	@$(DEMO) up $(TEST_STACK)
 	$(CARGO) test $(LOCAL) --test contracts --locked
-	$(CARGO) test $(LOCAL) --test journeys --locked -- --test-threads=16 --skip overload::
+	$(CARGO) test $(LOCAL) --test journeys --locked -- --test-threads=16 --skip overload:: --skip fifo::
 	@$(DEMO) up $(TEST_STACK) $(OVERLOAD)
 	$(CARGO) test $(LOCAL) --test journeys --locked -- --test-threads=1 overload::
 	@$(DEMO) up $(TEST_STACK)
 	target/local/chaos --stack test --webhooks 200 --quick
 	target/local/demo --stack test
 	@$(DEMO) down --name test
+	@$(DEMO) up $(FIFO_STACK)
+	POSTHOUSE_STACK=fifo $(CARGO) test $(LOCAL) --test journeys --locked -- fifo::
+	@$(DEMO) down --name fifo
 
 chaos: build-local ## 10,000 webhooks while AWS calls fail, functions are killed and destinations come and go (docs/chaos.md); CHAOS_WEBHOOKS=, SEED=
 	@$(DEMO) down --name test

@@ -301,6 +301,32 @@ def test_retries_do_not_use_up_the_last_line_of_defence():
     }
 
 
+@pytest.mark.parametrize("name", resources_of("AWS::SQS::Queue"))
+def test_both_queues_are_fifo_or_neither(name):
+    assert TEMPLATE["Conditions"]["IsFifo"] == {"Fn::Equals": [{"Ref": "DoorbellQueueType"}, "fifo"]}
+    assert TEMPLATE["Parameters"]["DoorbellQueueType"]["Default"] == "standard"
+
+    def in_fifo(value):
+        return {"Fn::If": ["IsFifo", value, {"Ref": "AWS::NoValue"}]}
+
+    queue = properties(name)
+    assert queue["FifoQueue"] == in_fifo(True)
+    assert queue["DeduplicationScope"] == in_fifo("messageGroup")
+    assert queue["FifoThroughputLimit"] == in_fifo("perMessageGroupId")
+    # The same doorbell rung again must not be dropped.
+    assert "ContentBasedDeduplication" not in queue
+
+
+def test_only_on_a_fifo_queue_the_worker_rings():
+    (policy,) = properties("WorkerRole")["Policies"]
+    rings = [
+        entry
+        for entry in policy["PolicyDocument"]["Statement"]
+        if unconditional(entry)["Action"] == "sqs:SendMessage" and unconditional(entry)["Resource"] == {"Fn::GetAtt": "DoorbellQueue.Arn"}
+    ]
+    assert [entry["Fn::If"][0] for entry in rings] == ["IsFifo"]
+
+
 def test_the_worker_reports_failures_one_by_one():
     doorbell = properties("WorkerFunction")["Events"]["Doorbell"]
     assert doorbell["Type"] == "SQS"
@@ -429,7 +455,7 @@ def test_the_worker_may_call_the_targets_that_are_named_and_no_others(name):
     conditional = [entry["Fn::If"] for entry in policy["PolicyDocument"]["Statement"] if "Fn::If" in entry]
     statement = {"Sid": sid, "Effect": "Allow", "Action": action, "Resource": {"Ref": name}}
     assert [has, statement, {"Ref": "AWS::NoValue"}] in conditional
-    assert len(conditional) == len(TARGETS)
+    assert {condition for condition, _, _ in conditional} == {"IsFifo", *(f"Has{target}" for target in TARGETS)}
     # An empty list is one empty text, and a statement with that for a resource would be refused.
     assert TEMPLATE["Conditions"][has] == {"Fn::Not": [{"Fn::Equals": [{"Fn::Join": ["", {"Ref": name}]}, ""]}]}
     assert TEMPLATE["Parameters"][name]["Default"] == ""

@@ -1,4 +1,6 @@
 //! The SQS message that names a delivery and carries no payload.
+//!
+//! On a FIFO queue each has a group as well, of which SQS hands out one after another.
 
 use std::time::Duration;
 
@@ -8,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     aws,
-    event::EventKey,
+    event::{BodyDigest, EventKey},
     names::{DestinationName, EventId, SourceName, is_unprintable},
 };
 
@@ -20,6 +22,9 @@ pub const REASON_CHARS_MAX: usize = 256;
 pub const HOLD_SECONDS_MAX: u64 = 12 * 60 * 60 - 300;
 /// The message attribute that says why a doorbell is in the dead-letter queue.
 pub const REASON_ATTRIBUTE: &str = "reason";
+
+/// How the name of a FIFO queue ends, and of no other (CreateQueue).
+const FIFO_SUFFIX: &str = ".fifo";
 
 /// Names a delivery: one event on its way to one destination.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +60,43 @@ impl Doorbell {
     }
 }
 
+/// Which doorbells of a FIFO queue are handed out one after another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group(String);
+
+impl Group {
+    /// Of all deliveries of one thing to a destination, as a route's order tells it.
+    pub fn of_thing(destination: &DestinationName, thing: &str) -> Self {
+        Self::digest(&["order", destination.as_str(), thing])
+    }
+
+    /// Of a delivery alone.
+    pub fn of_delivery(doorbell: &Doorbell) -> Self {
+        Self::digest(&["delivery", doorbell.source.as_str(), doorbell.destination.as_str(), doorbell.event_id.as_str()])
+    }
+
+    /// As SQS has it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// A group's name is bounded and so are its characters; a thing may be longer and have others.
+    fn digest(parts: &[&str]) -> Self {
+        Self(BodyDigest::of(parts.join("#").as_bytes()).to_hex())
+    }
+
+    fn of_its_own() -> Self {
+        Self(unique())
+    }
+}
+
+/// What a FIFO queue must be told with a message; no other queue is told anything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Fifo {
+    group_id: Option<String>,
+    deduplication_id: Option<String>,
+}
+
 /// A queue did not take a message, or not surely.
 #[derive(Debug, thiserror::Error)]
 #[error("SQS did not take {unrung} of {all}: {reason}")]
@@ -80,16 +122,28 @@ impl Bell {
         Self { client: Client::new(config), queue_url }
     }
 
-    /// Rings every doorbell: one request for one, one request for each ten of more.
+    /// Whether it hands out the doorbells of a group one after another.
+    pub fn is_fifo(&self) -> bool {
+        self.queue_url.ends_with(FIFO_SUFFIX)
+    }
+
+    /// Rings every doorbell, each in the group of its delivery: for those who cannot tell what the event is about.
     pub async fn ring(&self, doorbells: &[Doorbell]) -> Result<(), RingError> {
+        self.ring_in(doorbells, Group::of_delivery).await
+    }
+
+    /// Rings every doorbell: one request for one, one request for each ten of more. Only a FIFO queue asks for their groups.
+    pub async fn ring_in(&self, doorbells: &[Doorbell], group: impl Fn(&Doorbell) -> Group) -> Result<(), RingError> {
         let failed = |unrung, reason| RingError { unrung, all: doorbells.len(), reason };
         if let [only] = doorbells {
-            let sent = self.client.send_message().queue_url(&self.queue_url).message_body(only.to_json()).send().await;
-            return sent.map(drop).map_err(|error| failed(1, aws::describe(&error)));
+            let Fifo { group_id, deduplication_id } = self.fifo(|| group(only));
+            let send = self.client.send_message().queue_url(&self.queue_url).message_body(only.to_json());
+            let send = send.set_message_group_id(group_id).set_message_deduplication_id(deduplication_id);
+            return send.send().await.map(drop).map_err(|error| failed(1, aws::describe(&error)));
         }
         let mut rung = 0;
         for batch in doorbells.chunks(RING_BATCH_MAX) {
-            let refused = self.ring_batch(batch).await.map_err(|reason| failed(doorbells.len() - rung, reason))?;
+            let refused = self.ring_batch(batch, &group).await.map_err(|reason| failed(doorbells.len() - rung, reason))?;
             if let Some(reason) = refused {
                 return Err(failed(doorbells.len() - rung, reason));
             }
@@ -110,21 +164,39 @@ impl Bell {
     pub async fn put_aside(&self, body: &str, reason: &str) -> Result<(), RingError> {
         let attribute = MessageAttributeValue::builder().data_type("String").string_value(printable(reason)).build();
         let attribute = attribute.map_err(|error| RingError { unrung: 1, all: 1, reason: error.to_string() })?;
+        // No letter waits for another: what is dead has no order.
+        let Fifo { group_id, deduplication_id } = self.fifo(Group::of_its_own);
         let send = self.client.send_message().queue_url(&self.queue_url).message_body(body);
+        let send = send.set_message_group_id(group_id).set_message_deduplication_id(deduplication_id);
         let sent = send.message_attributes(REASON_ATTRIBUTE, attribute).send().await;
         sent.map(drop).map_err(|error| RingError { unrung: 1, all: 1, reason: aws::describe(&error) })
     }
 
     /// The first entry's refusal, if any.
-    async fn ring_batch(&self, batch: &[Doorbell]) -> Result<Option<String>, String> {
+    async fn ring_batch(&self, batch: &[Doorbell], group: &impl Fn(&Doorbell) -> Group) -> Result<Option<String>, String> {
         let entries = batch.iter().enumerate().map(|(index, doorbell)| {
-            SendMessageBatchRequestEntry::builder().id(index.to_string()).message_body(doorbell.to_json()).build()
+            let Fifo { group_id, deduplication_id } = self.fifo(|| group(doorbell));
+            let entry = SendMessageBatchRequestEntry::builder().id(index.to_string()).message_body(doorbell.to_json());
+            entry.set_message_group_id(group_id).set_message_deduplication_id(deduplication_id).build()
         });
         let entries = entries.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
         let send = self.client.send_message_batch().queue_url(&self.queue_url).set_entries(Some(entries));
         let answer = send.send().await.map_err(|error| aws::describe(&error))?;
         Ok(answer.failed().first().map(|entry| format!("{}: {}", entry.code(), entry.message().unwrap_or_default())))
     }
+
+    fn fifo(&self, group: impl FnOnce() -> Group) -> Fifo {
+        if !self.is_fifo() {
+            return Fifo::default();
+        }
+        // The ledger knows a doorbell that rings twice. SQS must not drop one: the first may be the one that was lost.
+        Fifo { group_id: Some(group().0), deduplication_id: Some(unique()) }
+    }
+}
+
+/// What no other message has.
+fn unique() -> String {
+    format!("{:032x}", fastrand::u128(..))
 }
 
 /// SQS refuses control characters and empty attribute values.
@@ -158,6 +230,47 @@ mod tests {
         ] {
             assert!(serde_json::from_str::<Doorbell>(not_one).is_err(), "{not_one}");
         }
+    }
+
+    fn bell(queue_url: &str) -> Bell {
+        let config = SdkConfig::builder().behavior_version(aws_config::BehaviorVersion::latest()).build();
+        Bell::new(&config, queue_url.to_owned())
+    }
+
+    #[test]
+    fn only_a_fifo_queue_is_told_a_group_and_each_time_another_id() {
+        let standard = bell("https://sqs.example/1/doorbells");
+        assert_eq!(standard.fifo(|| panic!("nobody asks for it")), Fifo::default());
+        let fifo = bell("https://sqs.example/1/doorbells.fifo");
+        let group = || Group("g".to_owned());
+        let (first, second) = (fifo.fifo(group), fifo.fifo(group));
+        assert_eq!((first.group_id.as_deref(), &second.group_id), (Some("g"), &first.group_id));
+        assert!(first.deduplication_id.is_some());
+        assert_ne!(first.deduplication_id, second.deduplication_id);
+    }
+
+    #[test]
+    fn a_group_is_of_a_thing_at_a_destination_or_of_one_delivery() {
+        let doorbell = |id: &str, destination: &str| {
+            let json = format!(r#"{{"source":"s","event_id":"{id}","destination":"{destination}","replay":0}}"#);
+            serde_json::from_str::<Doorbell>(&json).unwrap()
+        };
+        let (ci, crm) = (DestinationName::parse("ci").unwrap(), DestinationName::parse("crm").unwrap());
+        let first = doorbell("7", "ci");
+        let groups = [
+            Group::of_thing(&ci, "7"),
+            Group::of_thing(&ci, "8"),
+            Group::of_thing(&crm, "7"),
+            Group::of_delivery(&first),
+            Group::of_delivery(&doorbell("8", "ci")),
+            Group::of_delivery(&doorbell("7", "crm")),
+        ];
+        for (index, group) in groups.iter().enumerate() {
+            assert_eq!(groups.iter().position(|other| other == group), Some(index), "{group:?}");
+            // What SQS takes: at most 128 letters, digits and punctuation.
+            assert!(group.as_str().len() == 64 && group.as_str().bytes().all(|byte| byte.is_ascii_alphanumeric()));
+        }
+        assert_eq!(Group::of_delivery(&Doorbell { replay: 3, ..first.clone() }), Group::of_delivery(&first));
     }
 
     #[test]

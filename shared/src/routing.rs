@@ -1,4 +1,4 @@
-//! What the routes make of an event: contracts kept, filters asked, maps run, order found. Compiled once, when the worker starts.
+//! What the routes make of an event: contracts kept, filters asked, maps run, order found. Compiled once, when a function starts.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -131,12 +131,22 @@ impl Routing {
     pub fn load(gateway: &Gateway, path: &Path) -> Result<Self, ConfigError> {
         let folder = path.parent().unwrap_or(Path::new(""));
         let file = path.display().to_string();
-        let mut sources = BTreeMap::new();
+        let mut routing = Self::without_contracts(gateway, path)?;
         for source in gateway.sources.values() {
             let contracts = source.contracts.iter().map(|contract| CompiledContract::load(contract, &file, folder));
+            let contracts = contracts.collect::<Result<_, _>>()?;
+            routing.sources.entry(source.name.clone()).or_default().contracts = contracts;
+        }
+        Ok(routing)
+    }
+
+    /// The routes alone: for [`Self::order_key`], which needs no contract, in a function that should not carry the checking of them.
+    pub fn without_contracts(gateway: &Gateway, path: &Path) -> Result<Self, ConfigError> {
+        let file = path.display().to_string();
+        let mut sources = BTreeMap::new();
+        for source in gateway.sources.values() {
             let routes = source.routes.iter().map(|route| CompiledRoute::compile(route, &file));
-            let routing =
-                SourceRouting { contracts: contracts.collect::<Result<_, _>>()?, routes: routes.collect::<Result<_, _>>()? };
+            let routing = SourceRouting { contracts: Vec::new(), routes: routes.collect::<Result<_, _>>()? };
             sources.insert(source.name.clone(), routing);
         }
         Ok(Self { sources })
@@ -147,10 +157,7 @@ impl Routing {
     pub fn plan(&self, event: &Event, destination: &DestinationName, body: Vec<u8>) -> Result<Plan, RoutingFailure> {
         let Some(source) = self.sources.get(&event.key.source) else { return Ok(Plan::unchanged(body)) };
         let contracts: Vec<_> = source.contracts.iter().filter(|contract| matches(&contract.types, event)).collect();
-        let takes = |route: &&CompiledRoute| matches(&route.types, event);
-        let only_default = !source.routes.iter().any(|route| !route.is_default && takes(&route));
-        let mut routes = source.routes.iter().filter(|route| route.is_default == only_default).filter(takes);
-        let mut routes = routes.by_ref().filter(|route| route.destination == *destination).peekable();
+        let mut routes = source.routes_to(event, destination).peekable();
         // Most routes need no expression, and then the body is not parsed.
         let is_plain = routes.peek().is_none_or(|route| route.is_plain());
         if contracts.is_empty() && is_plain {
@@ -170,6 +177,38 @@ impl Routing {
             }
         }
         Ok(Plan::Skip)
+    }
+
+    /// Whether a route of this event to this destination has an order.
+    pub fn has_order(&self, event: &Event, destination: &DestinationName) -> bool {
+        let source = self.sources.get(&event.key.source);
+        source.is_some_and(|source| source.routes_to(event, destination).any(|route| route.order.is_some()))
+    }
+
+    /// What an event is about, where its route to a destination has an order; nothing where that cannot be told, as [`Self::plan`]
+    /// then says.
+    pub fn order_key(&self, event: &Event, destination: &DestinationName, body: &[u8]) -> Option<String> {
+        // Most routes have none, and then the body is not parsed.
+        if !self.has_order(event, destination) {
+            return None;
+        }
+        let input = JqInput::new(body, event).ok()?;
+        for route in self.sources.get(&event.key.source)?.routes_to(event, destination) {
+            if route.lets_through(&input).ok()? {
+                return route.order.as_ref().and_then(|(key, _)| order_key(key, &input).ok());
+            }
+        }
+        None
+    }
+}
+
+impl SourceRouting {
+    /// The routes that lead an event to a destination, in the order of the file.
+    fn routes_to(&self, event: &Event, destination: &DestinationName) -> impl Iterator<Item = &CompiledRoute> {
+        let takes = |route: &&CompiledRoute| matches(&route.types, event);
+        let only_default = !self.routes.iter().any(|route| !route.is_default && takes(&route));
+        let routes = self.routes.iter().filter(move |route| route.is_default == only_default).filter(takes);
+        routes.filter(|route| route.destination == *destination)
     }
 }
 

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -17,18 +17,21 @@ use http::StatusCode;
 use shared::{
     bodies::Bodies,
     config::Gateway,
-    doorbell::Doorbell,
+    doorbell::{Bell, Doorbell, Group},
     event::{BodyDigest, Event, EventKey},
     ledger::{Delivery, Ledger, Recorded, Status},
     names::{DestinationName, EventId, EventType, SourceName},
 };
 use tests::{
-    model::{Aws, BODIES_BUCKET, DOORBELL_QUEUE, LEDGER_TABLE, Latency, Settings, batch, parts},
+    model::{Aws, BODIES_BUCKET, DEAD_LETTER_QUEUE, DOORBELL_QUEUE, LEDGER_TABLE, Latency, Settings, batch, batch_of, parts},
+    providers::Provider,
     simulation::clock,
+    strangers,
 };
 use tokio::time::{sleep, timeout};
 use worker::{Answer, Exchange, Failure, Handlers, Invocation, Post, Worker};
 
+const SECRET: &str = "bWFkZS11cC1zZWNyZXQtb2YtdGhlLXNpbXVsYXRpb24=";
 const HORIZON: Duration = Duration::from_secs(40 * 24 * 60 * 60);
 /// Lambda's bound, as the template sets it.
 const WORKER_TIMEOUT: Duration = Duration::from_secs(60);
@@ -97,9 +100,13 @@ struct Stack {
 impl Stack {
     /// With these settings of the destination, and these of the route.
     fn new(settings: &str, route: &str) -> Self {
+        Self::on(Settings::posthouse(), settings, route)
+    }
+
+    fn on(model: Settings, settings: &str, route: &str) -> Self {
         clock::start();
-        let aws = Aws::new(Settings::posthouse(), clock::now);
-        aws.put_signing_secret("shared", "bWFkZS11cC1zZWNyZXQtb2YtdGhlLXNpbXVsYXRpb24=");
+        let aws = Aws::new(model, clock::now);
+        aws.put_signing_secret("shared", SECRET);
         let text = format!(
             "[sources.partner]\nscheme = \"standard-webhooks\"\nsecret = \"shared\"\n\
              [destinations.ci]\ntype = \"http\"\nurl = \"https://destination.example/ci\"\nsecret = \"shared\"\n{settings}\n\
@@ -132,6 +139,18 @@ impl Stack {
         self.aws.send(DOORBELL_QUEUE, &Doorbell::first(&key, &ci()).to_json());
     }
 
+    /// A webhook is accepted by the real receiver.
+    async fn accept(&self, id: &str, body: &str) {
+        let receiver = self.aws.receiver("receiver", self.gateway.clone());
+        let webhook = Provider::StandardWebhooks.sign(body.as_bytes(), id, SECRET, clock::now().seconds());
+        let event = strangers::event("POST", "partner", "", &webhook.headers, body, false);
+        assert_eq!(receiver.receive(&event, "request", clock::now()).await.status_code, 202);
+    }
+
+    fn bell(&self) -> Bell {
+        Bell::new(&self.aws.config("operator"), self.aws.queue_url(DOORBELL_QUEUE))
+    }
+
     async fn send_all<'i>(&self, ids: impl IntoIterator<Item = &'i str>) {
         for id in ids {
             self.send(id, "{}").await;
@@ -158,7 +177,7 @@ impl Stack {
             let worker = self.worker(&name);
             let deadline = clock::now().plus(WORKER_TIMEOUT);
             let invocation = Invocation { request_id: &name, deadline, now: clock::now };
-            let answer = worker.work(batch(messages.iter().map(parts)), invocation).await.unwrap();
+            let answer = worker.work(batch_of(&messages), invocation).await.unwrap();
             let kept: Vec<_> = answer.batch_item_failures.iter().map(|failure| failure.item_identifier.as_str()).collect();
             for message in messages.iter().filter(|message| !kept.contains(&message.id.as_str())) {
                 self.aws.delete(DOORBELL_QUEUE, message.receipt_handle.as_deref().unwrap());
@@ -474,4 +493,85 @@ async fn a_delivery_that_only_waits_is_given_up_when_its_time_is_over_and_not_be
     statuses.sort();
     assert_eq!(statuses, [Status::Done, Status::Done, Status::Dead, Status::Dead].map(Some));
     assert_eq!(stack.destination.asked().len(), 2);
+}
+
+/// A stack with FIFO queues whose route has an order, and a destination with these settings.
+fn in_order(settings: &str) -> Stack {
+    let settings = format!("{settings}\ncircuit = {{ enabled = false }}");
+    Stack::on(Settings::fifo(), &settings, "order = { key = \".k\", version = \".v\" }")
+}
+
+#[tokio::test(start_paused = true)]
+async fn on_a_fifo_queue_what_is_about_one_thing_waits_behind_what_fails_and_nothing_else_does() {
+    let stack = in_order("backoff_seconds = [60, 60]");
+    stack.destination.answers([500]);
+    stack.accept("a1", r#"{"k": "a", "v": 1}"#).await;
+    stack.accept("a2", r#"{"k": "a", "v": 2}"#).await;
+    stack.work_once().await;
+    let kept = stack.aws.messages(DOORBELL_QUEUE);
+    let group = Group::of_thing(&ci(), "a").as_str().to_owned();
+    assert!(kept.iter().all(|message| message.group.as_ref() == Some(&group)), "as the receiver rings");
+    assert_eq!(kept.iter().map(|message| message.receive_count).collect::<Vec<_>>(), [1, 1]);
+    assert_eq!(kept[0].visible_at, kept[1].visible_at, "the second is held no longer than the first");
+    stack.accept("a3", r#"{"k": "a", "v": 3}"#).await;
+    stack.accept("b1", r#"{"k": "b", "v": 1}"#).await;
+    stack.work_once().await;
+    assert_eq!(stack.destination.ids(), ["a1", "b1"]);
+    assert!(stack.delivery("a2").await.is_none(), "it is not begun");
+    stack.work_for(Duration::from_secs(600)).await;
+    assert_eq!(stack.destination.ids(), ["a1", "b1", "a1", "a2", "a3"]);
+    assert_eq!(stack.statuses(["a1", "a2", "a3", "b1"]).await, [Some(Status::Done); 4]);
+    assert!(stack.aws.messages(DOORBELL_QUEUE).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn on_a_fifo_queue_a_doorbell_that_knows_nothing_of_its_thing_overtakes_nothing() {
+    let stack = in_order("backoff_seconds = [60]");
+    stack.destination.answers([500]);
+    stack.accept("a1", r#"{"k": "a", "v": 1}"#).await;
+    stack.work_once().await;
+    stack.accept("a2", r#"{"k": "a", "v": 2}"#).await;
+    // As auditor, redrive and operators ring.
+    let key = EventKey { source: SourceName::parse("partner").unwrap(), event_id: EventId::parse("a2").unwrap() };
+    stack.bell().ring(&[Doorbell::first(&key, &ci())]).await.unwrap();
+    assert_eq!(stack.work_once().await, 1);
+    assert_eq!(stack.destination.ids(), ["a1"]);
+    let groups: Vec<_> = stack.aws.messages(DOORBELL_QUEUE).into_iter().map(|message| message.group).collect();
+    assert_eq!(groups, vec![Some(Group::of_thing(&ci(), "a").as_str().to_owned()); 3]);
+    // Without a key that can be told it is accepted all the same, stays where it is, and says what is wrong.
+    stack.accept("x", "{}").await;
+    stack.work_once().await;
+    assert_eq!(stack.statuses(["x"]).await, [Some(Status::Dead)]);
+    stack.work_for(Duration::from_secs(600)).await;
+    assert_eq!(stack.destination.ids(), ["a1", "a1", "a2"]);
+    assert!(stack.aws.messages(DOORBELL_QUEUE).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn on_a_fifo_queue_what_an_invocation_has_no_time_for_comes_again_at_once() {
+    const TAKES: Duration = Duration::from_secs(6);
+    let stack = in_order("timeout_seconds = 10");
+    stack.destination.takes(TAKES);
+    let ids: Vec<String> = (0..10).map(|number| format!("a{number}")).collect();
+    for (number, id) in ids.iter().enumerate() {
+        stack.accept(id, &format!("{{\"k\": \"a\", \"v\": {number}}}")).await;
+    }
+    stack.work_for(Duration::from_secs(600)).await;
+    assert_eq!(stack.destination.ids(), ids);
+    let asked = stack.destination.asked();
+    // A hold is counted in whole seconds.
+    assert!(asked.windows(2).all(|pair| pair[1].0 - pair[0].0 <= TAKES + Duration::from_secs(1)), "{asked:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn on_a_fifo_queue_what_is_dead_lets_the_next_go_on() {
+    let stack = in_order("");
+    stack.destination.answers([422, 422]);
+    stack.accept("a1", r#"{"k": "a", "v": 1}"#).await;
+    stack.accept("a2", r#"{"k": "a", "v": 2}"#).await;
+    stack.accept("a3", r#"{"k": "a", "v": 3}"#).await;
+    stack.work_once().await;
+    assert_eq!(stack.statuses(["a1", "a2", "a3"]).await, [Some(Status::Dead), Some(Status::Dead), Some(Status::Done)]);
+    let groups: BTreeSet<_> = stack.aws.messages(DEAD_LETTER_QUEUE).into_iter().map(|letter| letter.group).collect();
+    assert_eq!(groups.len(), 2, "each letter is a group of its own");
 }

@@ -18,7 +18,7 @@ use shared::{
     environment::required,
     ledger::{Ledger, LedgerError, Status, audit::IndexedEvent},
     names::SourceName,
-    time::Timestamp,
+    time::{DAY_SECONDS, Timestamp},
 };
 
 pub use account::{Account, LEASE_OVERDUE_SECONDS, Standing};
@@ -34,6 +34,9 @@ pub const WINDOW_SECONDS_MAX: u64 = 120;
 pub const FIRST_WINDOW_SECONDS: u64 = 60 * 60;
 /// How long after the first look the second one comes, in seconds: by then every lease of the first has ended long ago.
 pub const SECOND_LOOK_SECONDS: u64 = 60 * 60;
+/// When the third look comes on a FIFO queue, in seconds: what waits there behind another has no owner and no item, only a doorbell, and
+/// SQS keeps that for 14 days.
+pub const LATE_LOOK_SECONDS: u64 = 13 * DAY_SECONDS;
 /// How long after it was due a retry counts as forgotten, and how often such are looked for, in seconds.
 pub const OVERDUE_SECONDS: u64 = 15 * 60;
 /// What is left at the end of an invocation that catches up, in seconds.
@@ -86,8 +89,9 @@ impl Auditor {
                 break;
             }
             let account = self.account(from, to, now()).await?;
-            let earlier = Duration::from_secs(SECOND_LOOK_SECONDS);
-            self.account(from.minus(earlier), to.minus(earlier), now()).await?;
+            for earlier in later_looks(self.bell.is_fifo()) {
+                self.account(from.minus(*earlier), to.minus(*earlier), now()).await?;
+            }
             self.ledger.advance_watermark(watermark, to).await?;
             total = total.plus(&account);
             watermark = Some(to);
@@ -201,9 +205,27 @@ impl Auditor {
     }
 }
 
+/// How long after the first look at a window the others come.
+const fn later_looks(is_fifo: bool) -> &'static [Duration] {
+    const ALL: [Duration; 2] = [Duration::from_secs(SECOND_LOOK_SECONDS), Duration::from_secs(LATE_LOOK_SECONDS)];
+    if is_fifo { &ALL } else { ALL.split_at(1).0 }
+}
+
 fn publish(account: &Account) {
     for (name, count) in account.metrics() {
         counter!(name).increment(count);
     }
     tracing::info!(?account, "audited");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_on_a_fifo_queue_there_is_a_late_look() {
+        let hour = Duration::from_secs(60 * 60);
+        assert_eq!(later_looks(false), [hour]);
+        assert_eq!(later_looks(true), [hour, 13 * 24 * hour]);
+    }
 }

@@ -20,13 +20,14 @@ use shared::{
     aws::{self, CallTimeouts},
     bodies::{Bodies, StoredBody},
     config::{Gateway, OnConflict, Source},
-    doorbell::{Bell, Doorbell},
+    doorbell::{Bell, Doorbell, Group},
     environment::required,
     event::{BodyDigest, Event, EventKey, kept_headers},
     fetched::FetchedKeys,
     ledger::{Acceptance, Ledger, Recorded, SignedContent},
     location::Places,
     names::{DestinationName, EventId, SourceName},
+    routing::Routing,
     secrets::{Keyring, Keyrings},
     signatures::{Refusal, UnverifiedWebhook, VerifiedWebhook, handshake::Handshake},
     time::Timestamp,
@@ -57,19 +58,26 @@ pub struct Receiver {
     pub ledger: Ledger,
     /// The queue of doorbells.
     pub bell: Bell,
+    /// What the routes say that an event is about; none where the queue keeps no order, and nothing is compiled.
+    pub routing: Option<Routing>,
 }
 
 impl Receiver {
     /// Composes the receiver from its environment; what is missing or wrong is named.
     pub async fn from_environment() -> Result<Self, lambda_runtime::Error> {
         let config = aws::configure("receiver", CallTimeouts::INTERACTIVE).await;
+        let path = required("GATEWAY_CONFIG")?;
+        let gateway = Gateway::load(Path::new(&path))?;
+        let bell = Bell::new(&config, required("DOORBELL_QUEUE_URL")?);
+        let routing = bell.is_fifo().then(|| Routing::without_contracts(&gateway, Path::new(&path))).transpose()?;
         Ok(Self {
-            gateway: Gateway::load(Path::new(&required("GATEWAY_CONFIG")?))?,
+            gateway,
+            bell,
+            routing,
             keyrings: Keyrings::new(&config, required("SECRETS_PREFIX")?),
             fetched_keys: FetchedKeys::new(&config),
             bodies: Bodies::new(&config, required("BODIES_BUCKET")?),
             ledger: Ledger::new(&config, required("LEDGER_TABLE")?),
-            bell: Bell::new(&config, required("DOORBELL_QUEUE_URL")?),
         })
     }
 
@@ -133,6 +141,7 @@ impl Receiver {
         let body = self.bodies.keep(&event.sha256, verified.body()).await.map_err(Rejection::unavailable)?;
         let recorded = self.ledger.record(&event, &body, content).await?;
         observe(&event, &recorded);
+        let ordered = self.routing.as_ref().map(|routing| (routing, event.clone()));
         let Kept { event_id, to_ring, duplicate } = match recorded {
             Recorded::New => Kept { event_id: event.key.event_id, to_ring: event.destinations, duplicate: false },
             Recorded::Seen { unclaimed } => Kept { event_id: event.key.event_id, to_ring: unclaimed, duplicate: true },
@@ -145,7 +154,12 @@ impl Receiver {
                 OnConflict::Latest => self.keep_latest(event, &body, content).await?,
             },
         };
-        self.ring(&EventKey { source: source.name.clone(), event_id: event_id.clone() }, &to_ring).await;
+        let group = |doorbell: &Doorbell| {
+            let (routing, event) = ordered.as_ref()?;
+            let thing = routing.order_key(event, &doorbell.destination, verified.body())?;
+            Some(Group::of_thing(&doorbell.destination, &thing))
+        };
+        self.ring(&EventKey { source: source.name.clone(), event_id: event_id.clone() }, &to_ring, group).await;
         Ok(Accepted { source, event_id, duplicate })
     }
 
@@ -214,13 +228,15 @@ impl Receiver {
         Ok(verified)
     }
 
-    /// The event is recorded, so a bell that fails refuses nothing: the auditor rings later.
-    async fn ring(&self, key: &EventKey, destinations: &[DestinationName]) {
+    /// The event is recorded, so a bell that fails refuses nothing: the auditor rings later. Nor does an order whose key fails: the
+    /// doorbell is in a group of its own then, and the worker says what is wrong.
+    async fn ring(&self, key: &EventKey, destinations: &[DestinationName], group: impl Fn(&Doorbell) -> Option<Group>) {
         let doorbells: Vec<Doorbell> = destinations.iter().map(|name| Doorbell::first(key, name)).collect();
         if doorbells.is_empty() {
             return;
         }
-        if let Err(error) = self.bell.ring(&doorbells).await {
+        let group = |doorbell: &Doorbell| group(doorbell).unwrap_or_else(|| Group::of_delivery(doorbell));
+        if let Err(error) = self.bell.ring_in(&doorbells, group).await {
             counter!("RingFailures").increment(1);
             tracing::error!(source = %key.source, event_id = %key.event_id, %error, "recorded, but not rung; the auditor will ring");
         }

@@ -3,13 +3,16 @@
 use std::panic::AssertUnwindSafe;
 
 use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMessage};
-use futures::{FutureExt, StreamExt, stream};
+use futures::{FutureExt, StreamExt, future::join_all, stream};
 use shared::{doorbell::Doorbell, time::Timestamp};
 
 use crate::{Invocation, Worker, delivering::deliver, http::Exchange};
 
 /// Most doorbells handled at the same time: the template's batch size, so that one slow destination holds up nobody.
 pub const RECORDS_CONCURRENT_MAX: usize = 10;
+
+/// Where a record says its group (message system attributes of SQS).
+const GROUP_ATTRIBUTE: &str = "MessageGroupId";
 
 /// What becomes of a doorbell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +32,8 @@ struct Record {
     message_id: String,
     receipt_handle: String,
     body: String,
+    /// Of a FIFO queue: nothing of its group may overtake it.
+    group: Option<String>,
 }
 
 pub(crate) async fn work(
@@ -37,11 +42,14 @@ pub(crate) async fn work(
     invocation: Invocation<'_>,
 ) -> Result<SqsBatchResponse, lambda_runtime::Error> {
     let records = batch.records.into_iter().enumerate().map(read).collect::<Result<Vec<_>, _>>()?;
-    let kept = stream::iter(records)
-        .map(|record| async move { keep(worker, &record, invocation).await.then_some(record.message_id) })
+    let kept = stream::iter(lines(records))
+        .map(|line| async move {
+            let (kept, verdict) = first_kept(&line, |record| verdict_on(worker, record, invocation)).await;
+            hold(worker, kept, verdict, invocation).await;
+            kept.iter().map(|record| record.message_id.clone()).collect::<Vec<_>>()
+        })
         .buffer_unordered(RECORDS_CONCURRENT_MAX)
-        .filter_map(std::future::ready)
-        .collect::<Vec<_>>()
+        .concat()
         .await;
     Ok(response(kept))
 }
@@ -53,7 +61,33 @@ fn read((index, message): (usize, SqsMessage)) -> Result<Record, lambda_runtime:
     let (Some(message_id), Some(receipt_handle)) = (filled(message.message_id), filled(message.receipt_handle)) else {
         return Err("a record has no messageId or receiptHandle: this is not a batch of SQS".into());
     };
-    Ok(Record { index, message_id, receipt_handle, body: message.body.unwrap_or_default() })
+    let group = message.attributes.get(GROUP_ATTRIBUTE).cloned();
+    Ok(Record { index, message_id, receipt_handle, body: message.body.unwrap_or_default(), group })
+}
+
+/// The records that have to be handled one after another: those of a group, in the order of the batch. Any other stands alone.
+fn lines(records: Vec<Record>) -> Vec<Vec<Record>> {
+    let mut lines: Vec<Vec<Record>> = Vec::new();
+    for record in records {
+        let line = lines.iter_mut().find(|line| record.group.is_some() && line[0].group == record.group);
+        match line {
+            Some(line) => line.push(record),
+            None => lines.push(vec![record]),
+        }
+    }
+    lines
+}
+
+/// Handles a line until a doorbell must come again. That one and those behind it are what is kept: they are not begun, and SQS hands
+/// out nothing of their group before.
+async fn first_kept<'r>(line: &'r [Record], handle: impl AsyncFn(&'r Record) -> Verdict) -> (&'r [Record], Verdict) {
+    for (index, record) in line.iter().enumerate() {
+        let verdict = handle(record).await;
+        if verdict != Verdict::Acknowledge {
+            return (&line[index..], verdict);
+        }
+    }
+    (&[], Verdict::Acknowledge)
 }
 
 /// SQS reads `batchItemFailures`, and `itemIdentifier` in each; anything else would mean that all is well.
@@ -70,16 +104,21 @@ fn response(kept: Vec<String>) -> SqsBatchResponse {
     response
 }
 
-/// Whether the doorbell must come again.
-async fn keep(worker: &Worker<impl Exchange>, record: &Record, invocation: Invocation<'_>) -> bool {
-    let verdict = guarded(&record.message_id, handle(worker, record, invocation)).await;
-    if let Verdict::KeepUntil(moment) = verdict {
+/// Sets when doorbells come again, all of a line at the same moment: one that stays hidden for longer would keep back its group.
+async fn hold(worker: &Worker<impl Exchange>, kept: &[Record], verdict: Verdict, invocation: Invocation<'_>) {
+    let Verdict::KeepUntil(moment) = verdict else { return };
+    let wait = moment.since((invocation.now)());
+    join_all(kept.iter().map(async |Record { receipt_handle, message_id, .. }| {
         // Without this it comes again after the queue's visibility timeout, and the ledger then says how long to wait.
-        if let Err(error) = worker.doorbells.hold(&record.receipt_handle, moment.since((invocation.now)())).await {
-            tracing::warn!(message_id = record.message_id, %error, "cannot set when the doorbell comes again");
+        if let Err(error) = worker.doorbells.hold(receipt_handle, wait).await {
+            tracing::warn!(message_id, %error, "cannot set when the doorbell comes again");
         }
-    }
-    verdict != Verdict::Acknowledge
+    }))
+    .await;
+}
+
+async fn verdict_on(worker: &Worker<impl Exchange>, record: &Record, invocation: Invocation<'_>) -> Verdict {
+    guarded(&record.message_id, handle(worker, record, invocation)).await
 }
 
 /// A panic is one record's, not the batch's.
@@ -95,7 +134,7 @@ async fn handle(worker: &Worker<impl Exchange>, record: &Record, invocation: Inv
         return put_aside(worker, &record.body, "this is no doorbell").await;
     };
     let owner = format!("{}/{}/{}", invocation.request_id, record.message_id, record.index);
-    match deliver(worker, &doorbell, &owner, invocation).await {
+    match deliver(worker, &doorbell, record.group.as_deref(), &owner, invocation).await {
         Ok(verdict) => verdict,
         Err(error) => {
             let Doorbell { source, event_id, destination, .. } = &doorbell;
@@ -129,6 +168,45 @@ mod tests {
         let json = |kept: &[&str]| serde_json::to_string(&response(kept.iter().map(|id| (*id).to_owned()).collect())).unwrap();
         assert_eq!(json(&[]), r#"{"batchItemFailures":[]}"#);
         assert_eq!(json(&["a", "b"]), r#"{"batchItemFailures":[{"itemIdentifier":"a"},{"itemIdentifier":"b"}]}"#);
+    }
+
+    fn record((index, group): (usize, Option<&str>)) -> Record {
+        let mut message = SqsMessage::default();
+        (message.message_id, message.receipt_handle) = (Some(index.to_string()), Some(index.to_string()));
+        message.attributes.extend(group.map(|group| (GROUP_ATTRIBUTE.to_owned(), group.to_owned())));
+        read((index, message)).unwrap()
+    }
+
+    fn ids(line: &[Record]) -> Vec<&str> {
+        line.iter().map(|record| record.message_id.as_str()).collect()
+    }
+
+    #[test]
+    fn records_of_a_group_stand_in_line_and_any_other_alone() {
+        let groups = [None, Some("a"), Some("b"), Some("a"), None, Some("b"), Some("a")];
+        let lines = lines(groups.into_iter().enumerate().map(record).collect());
+        let found: Vec<_> = lines.iter().map(|line| ids(line)).collect();
+        assert_eq!(found, [vec!["0"], vec!["1", "3", "6"], vec!["2", "5"], vec!["4"]]);
+    }
+
+    #[test]
+    fn behind_one_that_is_kept_nothing_of_its_line_is_begun() {
+        let line: Vec<Record> = [Some("a"); 3].into_iter().enumerate().map(record).collect();
+        let later = Verdict::KeepUntil(Timestamp::from_seconds(7));
+        for (verdicts, begun, kept, verdict) in [
+            ([Verdict::Acknowledge; 3], vec!["0", "1", "2"], vec![], Verdict::Acknowledge),
+            ([Verdict::Acknowledge, later, Verdict::Acknowledge], vec!["0", "1"], vec!["1", "2"], later),
+            ([Verdict::Keep, Verdict::Acknowledge, later], vec!["0"], vec!["0", "1", "2"], Verdict::Keep),
+        ] {
+            let handled = std::sync::Mutex::new(Vec::new());
+            let found = first_kept(&line, async |record| {
+                handled.lock().unwrap().push(record.message_id.as_str());
+                verdicts[record.index]
+            });
+            let (left, found) = found.now_or_never().unwrap();
+            assert_eq!((ids(left), found), (kept, verdict));
+            assert_eq!(handled.into_inner().unwrap(), begun);
+        }
     }
 
     #[test]

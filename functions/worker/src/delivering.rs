@@ -10,7 +10,7 @@ use metrics::counter;
 use shared::{
     bodies::{BodyError, StoredBody},
     config::{Destination, DestinationKind},
-    doorbell::Doorbell,
+    doorbell::{Doorbell, Group},
     event::Event,
     ledger::{Bid, Claim, DestinationState, DoneAs, Ended, FailureRecord, Finish, Lease, LedgerError, Outcome, Turn, TurnAnswer},
     routing::{Plan, Sending},
@@ -74,12 +74,15 @@ enum End {
 pub(crate) async fn deliver(
     worker: &Worker<impl Exchange>,
     doorbell: &Doorbell,
+    group: Option<&str>,
     owner: &str,
     invocation: Invocation<'_>,
 ) -> Result<Verdict, LedgerError> {
     let configured = worker.gateway.destinations.get(&doorbell.destination);
     if configured.is_some_and(|destination| !has_time(destination, invocation)) {
-        return Ok(Verdict::Keep);
+        // Of a group this is what a batch regularly ends with, and nothing of it is handed out while this is hidden.
+        let soonest = (invocation.now)().plus(Duration::from_millis(HOLD_MILLIS_MIN));
+        return Ok(if group.is_some() { Verdict::KeepUntil(soonest) } else { Verdict::Keep });
     }
     let loaded = worker.ledger.load(&doorbell.event_key(), &doorbell.destination, (invocation.now)()).await?;
     let Some((event, body)) = loaded.event else {
@@ -90,6 +93,9 @@ pub(crate) async fn deliver(
     let age = (invocation.now)().since(event.received_at);
     if routed.is_none() && age < Duration::from_secs(DEPLOYMENT_SECONDS) {
         return Ok(Verdict::Keep);
+    }
+    if let Some(own) = misplaced(worker, doorbell, group, &event, &body).await {
+        return Ok(ring_in(worker, doorbell, &own).await);
     }
     let (state, now) = (&loaded.destination, (invocation.now)());
     let bid = Bid { doorbell, event: &event, owner, now, lease_until: invocation.deadline, pause_is_over: state.pause.is_none() };
@@ -113,6 +119,42 @@ pub(crate) async fn deliver(
         }
         // A pause may last longer than SQS keeps a message: the auditor rings when it is over.
         Claim::Paused => Ok(Verdict::Acknowledge),
+    }
+}
+
+/// The group that a doorbell should have come in, if that is another one. Who rings again, as the auditor, has no body to look into;
+/// taken as it comes, the doorbell would overtake what is before it in its own group.
+async fn misplaced(
+    worker: &Worker<impl Exchange>,
+    doorbell: &Doorbell,
+    group: Option<&str>,
+    event: &Event,
+    body: &StoredBody,
+) -> Option<Group> {
+    let destination = &doorbell.destination;
+    // From any other group it is not sent on: so nothing goes round.
+    let is_alone = group.is_some_and(|group| group == Group::of_delivery(doorbell).as_str());
+    if !is_alone || !worker.routing.has_order(event, destination) {
+        return None;
+    }
+    // What cannot be read or told fails as it does without a group.
+    let body = worker.bodies.read(event, body.clone()).await.ok()?;
+    let thing = worker.routing.order_key(event, destination, &body)?;
+    Some(Group::of_thing(destination, &thing))
+}
+
+/// Rings in that group, and only then lets the queue forget the doorbell.
+async fn ring_in(worker: &Worker<impl Exchange>, doorbell: &Doorbell, group: &Group) -> Verdict {
+    let Doorbell { source, event_id, destination, .. } = doorbell;
+    match worker.doorbells.ring_in(std::slice::from_ref(doorbell), |_| group.clone()).await {
+        Ok(()) => {
+            tracing::info!(%source, %event_id, %destination, "rung again in its group");
+            Verdict::Acknowledge
+        }
+        Err(error) => {
+            tracing::error!(%source, %event_id, %destination, %error, "not rung in its group; the doorbell comes again");
+            Verdict::Keep
+        }
     }
 }
 

@@ -112,6 +112,34 @@ fn an_order_has_a_key_and_a_version() {
 }
 
 #[test]
+fn what_an_event_is_about_is_known_as_the_plan_knows_it() {
+    let one = DestinationName::parse("one").unwrap();
+    let routes = [
+        route("types = [\"push\"]\nfilter = \".n > 10\"\norder = { key = \".big\", version = \"0\" }"),
+        route("types = [\"push\"]\norder = { key = \".small\", version = \"0\" }"),
+        route("default = true"),
+    ]
+    .concat();
+    for (event_type, body, about) in [
+        ("push", r#"{"n": 11, "big": "a", "small": "b"}"#, Some("a")),
+        ("push", r#"{"n": 10, "big": "a", "small": "b"}"#, Some("b")),
+        ("push", r#"{"n": 11, "small": "b"}"#, None),
+        ("push", "no JSON", None),
+        ("other", r#"{"n": 11, "big": "a", "small": "b"}"#, None),
+    ] {
+        let key = load(&routes).unwrap().order_key(&event(event_type), &one, body.as_bytes());
+        assert_eq!(key.as_deref(), about, "{event_type} {body}");
+        let planned = match plan_of(&routes, event_type, body) {
+            Ok(Plan::Send(sending)) => sending.order.map(|(thing, _)| thing),
+            _ => None,
+        };
+        assert_eq!(planned, key, "{event_type} {body}");
+    }
+    assert!(load(&routes).unwrap().has_order(&event("push"), &one));
+    assert!(!load(&routes).unwrap().has_order(&event("other"), &one));
+}
+
+#[test]
 fn a_number_that_dynamodb_would_round_is_no_version() {
     assert!(is_exact(&"9".repeat(38)) && !is_exact(&"9".repeat(39)));
     assert!(is_exact("1e85") && !is_exact("1e86") && is_exact("1e-90") && !is_exact("1e-91"));

@@ -32,9 +32,23 @@ pub fn batch<'m>(messages: impl IntoIterator<Item = (&'m str, &'m str, &'m str)>
     batch
 }
 
+/// Messages of any queue as SQS hands them to Lambda.
+pub fn batch_of(messages: &[Message]) -> SqsEvent {
+    let mut batch = batch(messages.iter().map(parts));
+    for (record, message) in batch.records.iter_mut().zip(messages) {
+        record.attributes.extend(message.group.clone().map(|group| ("MessageGroupId".to_owned(), group)));
+    }
+    batch
+}
+
 /// What a function received, as [`batch`] takes it.
 pub fn parts(message: &Message) -> (&str, &str, &str) {
     (&message.id, message.receipt_handle.as_deref().unwrap_or_default(), &message.body)
+}
+
+/// The routes of a configuration that names no file beside it.
+fn routing(gateway: &Gateway) -> Routing {
+    Routing::load(gateway, Path::new("gateway.toml")).expect("the expressions of a test can be compiled")
 }
 
 impl Aws {
@@ -42,13 +56,15 @@ impl Aws {
     #[must_use]
     pub fn receiver(&self, instance: &str, gateway: Gateway) -> Receiver {
         let config = self.config(instance);
+        let bell = Bell::new(&config, self.queue_url(DOORBELL_QUEUE));
         Receiver {
+            routing: bell.is_fifo().then(|| routing(&gateway)),
+            bell,
             gateway,
             keyrings: Keyrings::new(&config, SECRETS_PREFIX.to_owned()),
             fetched_keys: FetchedKeys::new(&config),
             bodies: Bodies::new(&config, BODIES_BUCKET.to_owned()),
             ledger: Ledger::new(&config, LEDGER_TABLE.to_owned()),
-            bell: Bell::new(&config, self.queue_url(DOORBELL_QUEUE)),
         }
     }
 
@@ -56,11 +72,9 @@ impl Aws {
     #[must_use]
     pub fn worker<E: Exchange>(&self, instance: &str, gateway: Gateway, exchange: E, handlers: Handlers) -> Worker<E> {
         let config = self.config(instance);
-        // Of a configuration that names no file beside it.
-        let routing = Routing::load(&gateway, Path::new("gateway.toml")).expect("the expressions of a test can be compiled");
         Worker {
+            routing: routing(&gateway),
             gateway,
-            routing,
             ledger: Ledger::new(&config, LEDGER_TABLE.to_owned()),
             bodies: Bodies::new(&config, BODIES_BUCKET.to_owned()),
             keyrings: Keyrings::new(&config, SECRETS_PREFIX.to_owned()),

@@ -54,7 +54,7 @@ use shared::{
 use tokio::sync::Notify;
 
 pub use dynamodb::{IndexSettings, Item, Keys, Number, TableSettings, Value};
-pub use functions::{SECRETS_PREFIX, batch, parts};
+pub use functions::{SECRETS_PREFIX, batch, batch_of, parts};
 pub use sqs::{Message, QueueCounts, QueueSettings};
 
 use self::{
@@ -112,18 +112,28 @@ impl Settings {
                     visibility: Duration::from_secs(360),
                     retention: two_weeks,
                     redrive: Some((DEAD_LETTER_QUEUE.to_owned(), 1000)),
+                    is_fifo: false,
                 },
                 QueueSettings {
                     name: DEAD_LETTER_QUEUE.to_owned(),
                     visibility: Duration::from_secs(30),
                     retention: two_weeks,
                     redrive: None,
+                    is_fifo: false,
                 },
             ],
             buckets: vec![BODIES_BUCKET.to_owned()],
             index_lag: Duration::ZERO,
             read_lag: Duration::ZERO,
         }
+    }
+
+    /// The same with `DoorbellQueueType=fifo`.
+    #[must_use]
+    pub fn fifo() -> Self {
+        let mut settings = Self::posthouse();
+        settings.queues.iter_mut().for_each(|queue| queue.is_fifo = true);
+        settings
     }
 }
 
@@ -413,7 +423,7 @@ impl Aws {
     /// The URL of a queue.
     #[must_use]
     pub fn queue_url(&self, queue: &str) -> String {
-        sqs::url(queue)
+        self.0.state().sqs.url(queue)
     }
 
     /// The ARN of a queue.

@@ -1,4 +1,5 @@
-//! SQS: standard queues, which hand out messages at least once and in any order.
+//! SQS: standard queues, which hand out messages at least once and in any order; and FIFO queues, which hand out the messages of a group
+//! in the order in which they were sent, and nothing of a group while one of it is in flight.
 //!
 //! <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/Welcome.html>
 
@@ -25,6 +26,9 @@ const VISIBILITY_SECONDS_MAX: u64 = 12 * 60 * 60;
 /// Longest wait of a receive, in seconds.
 const WAIT_SECONDS_MAX: u64 = 20;
 
+/// For how long a FIFO queue drops what has the same deduplication id in the same group, in seconds.
+const DEDUPLICATION_SECONDS: u64 = 5 * 60;
+
 /// How a queue is made.
 #[derive(Clone, Debug)]
 pub struct QueueSettings {
@@ -36,6 +40,8 @@ pub struct QueueSettings {
     pub retention: Duration,
     /// The dead-letter queue, and how often a message is received before it goes there.
     pub redrive: Option<(String, u32)>,
+    /// Whether it is FIFO, with deduplication in each group.
+    pub is_fifo: bool,
 }
 
 /// A message of a queue, as the world sees it.
@@ -47,6 +53,8 @@ pub struct Message {
     pub body: String,
     /// Its message attributes, as they were sent.
     pub attributes: Json,
+    /// Its group.
+    pub group: Option<String>,
     /// When it was sent.
     pub sent_at: Timestamp,
     /// When it was received for the first time.
@@ -112,15 +120,26 @@ struct Queue {
     settings: QueueSettings,
     /// By a number that only grows.
     messages: BTreeMap<u64, Message>,
+    /// Of a FIFO queue: group and deduplication id of what was sent, when, and the message's id.
+    sent: BTreeMap<(String, String), (Timestamp, String)>,
+}
+
+impl Queue {
+    /// From when on a message can be received, as far as is known now: of a FIFO queue, not before what is in flight of its group.
+    fn free_at(&self, message: &Message, now: Timestamp) -> Timestamp {
+        let in_flight = self
+            .messages
+            .values()
+            .filter(|other| self.settings.is_fifo && other.group == message.group && other.is_in_flight(now));
+        in_flight.map(|other| other.visible_at).chain([message.visible_at]).max().unwrap_or(message.visible_at)
+    }
 }
 
 /// Where the queues' URLs are.
 const URL: &str = "https://sqs.model/000000000000/";
 
-/// The URL of a queue.
-pub(super) fn url(name: &str) -> String {
-    format!("{URL}{name}")
-}
+/// How the name of a FIFO queue ends. The model's names are without it.
+const FIFO_SUFFIX: &str = ".fifo";
 
 /// The ARN of a queue.
 pub(super) fn arn(name: &str) -> String {
@@ -140,9 +159,9 @@ struct NewMessage {
     delay_seconds: Option<u64>,
     #[serde(default)]
     message_attributes: Json,
-    /// For fair queues: who a message is of changes nothing in the model, where no tenant is noisy.
-    #[serde(rename = "MessageGroupId")]
-    _message_group_id: Option<String>,
+    /// For fair queues as well: there, who a message is of changes nothing in the model, where no tenant is noisy.
+    message_group_id: Option<String>,
+    message_deduplication_id: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -226,8 +245,10 @@ fn invalid(message: impl Into<String>) -> Refusal {
 
 impl Sqs {
     pub(super) fn new(queues: Vec<QueueSettings>) -> Self {
-        let queues =
-            queues.into_iter().map(|settings| (settings.name.clone(), Queue { settings, messages: BTreeMap::new() })).collect();
+        let queues = queues
+            .into_iter()
+            .map(|settings| (settings.name.clone(), Queue { settings, messages: BTreeMap::new(), sent: BTreeMap::new() }))
+            .collect();
         Self { queues, issued: 0, choose: None, old_handles_delete: false }
     }
 
@@ -271,9 +292,16 @@ impl Sqs {
     }
 
     fn queue(&self, url: &str) -> Result<String, Refusal> {
-        let name = url.strip_prefix(URL).filter(|name| self.queues.contains_key(*name));
+        let name = url.strip_prefix(URL).map(|name| name.strip_suffix(FIFO_SUFFIX).unwrap_or(name));
+        let name = name.filter(|name| self.queues.contains_key(*name) && self.url(name) == url);
         let missing = || ("AWS.SimpleQueueService.NonExistentQueue", "The specified queue does not exist.".to_owned());
         name.map(str::to_owned).ok_or_else(missing)
+    }
+
+    /// The URL of a queue.
+    pub(super) fn url(&self, name: &str) -> String {
+        let is_fifo = self.queues.get(name).is_some_and(|queue| queue.settings.is_fifo);
+        format!("{URL}{name}{}", if is_fifo { FIFO_SUFFIX } else { "" })
     }
 
     /// Its callers have looked it up.
@@ -346,6 +374,7 @@ impl Sqs {
     }
 
     fn send(&mut self, name: &str, request: NewMessage, now: Timestamp) -> Handled {
+        let once = self.known(name).settings.is_fifo.then(|| once(&request)).transpose()?;
         let attributes = if request.message_attributes.is_null() { json!({}) } else { request.message_attributes };
         let attribute_bytes = attributes.as_object().into_iter().flatten().map(|(name, value)| {
             name.len() + ["DataType", "StringValue"].iter().filter_map(|key| value[key].as_str()).map(str::len).sum::<usize>()
@@ -375,10 +404,17 @@ impl Sqs {
                 "Value {delay} for parameter DelaySeconds is invalid. Reason: DelaySeconds must be >= 0 and <= 900."
             )));
         }
+        if let Some(once) = &once
+            && let Some((sent_at, id)) = self.known(name).sent.get(once)
+            && now.since(*sent_at) < Duration::from_secs(DEDUPLICATION_SECONDS)
+        {
+            return Ok(json!({"MessageId": id, "MD5OfMessageBody": hex::encode(Md5::digest(&request.message_body))}));
+        }
         let message = Message {
             id: String::new(),
             body: request.message_body,
             attributes,
+            group: request.message_group_id,
             sent_at: now,
             first_received_at: None,
             receive_count: 0,
@@ -389,7 +425,9 @@ impl Sqs {
             dead_letter_source: None,
         };
         let md5 = hex::encode(Md5::digest(&message.body));
-        Ok(json!({"MessageId": self.add(name, message), "MD5OfMessageBody": md5}))
+        let id = self.add(name, message);
+        self.known(name).sent.extend(once.map(|once| (once, (now, id.clone()))));
+        Ok(json!({"MessageId": id, "MD5OfMessageBody": md5}))
     }
 
     fn add(&mut self, name: &str, mut message: Message) -> String {
@@ -523,14 +561,15 @@ impl Sqs {
         let hidden = hidden.unwrap_or(settings.visibility);
         let mut taken = Vec::new();
         while taken.len() < max {
-            let seen: &[Message] = &taken;
-            let is_taken = |message: &Message| seen.iter().any(|taken| taken.id == message.id);
-            let messages = &self.known(name).messages;
-            let can_be: Vec<u64> = messages
-                .iter()
-                .filter(|(_, message)| message.visible_at <= now && !is_taken(message))
-                .map(|(number, _)| *number)
-                .collect();
+            let can_be: Vec<u64> = match settings.is_fifo {
+                true => heads(self.known(name), &taken, now),
+                false => {
+                    let is_taken = |message: &Message| taken.iter().any(|taken: &Message| taken.id == message.id);
+                    let messages = self.known(name).messages.iter();
+                    let free = messages.filter(|(_, message)| message.visible_at <= now && !is_taken(message));
+                    free.map(|(number, _)| *number).collect()
+                }
+            };
             if can_be.is_empty() {
                 break;
             }
@@ -576,7 +615,8 @@ impl Sqs {
             message_body: body.to_owned(),
             delay_seconds: None,
             message_attributes: Json::Null,
-            _message_group_id: None,
+            message_group_id: None,
+            message_deduplication_id: None,
         };
         let sent = self.send(name, send, now).unwrap_or_else(|(code, message)| panic!("{code}: {message}"));
         sent["MessageId"].as_str().unwrap_or_default().to_owned()
@@ -625,7 +665,8 @@ impl Sqs {
     /// When the next message of a queue can be received; in the past if one can be now.
     pub(super) fn next_visible_at(&mut self, name: &str, now: Timestamp) -> Option<Timestamp> {
         self.forget_old(name, now);
-        self.known(name).messages.values().map(|message| message.visible_at).min()
+        let queue = self.known(name);
+        queue.messages.values().map(|message| queue.free_at(message, now)).min()
     }
 
     /// For a receive that waits: whether there is something, and else when there next may be.
@@ -633,6 +674,32 @@ impl Sqs {
         let name = self.queue(&request.queue_url).ok()?;
         self.next_visible_at(&name, now)
     }
+}
+
+/// By what a FIFO queue knows a message that is sent again.
+fn once(request: &NewMessage) -> Result<(String, String), Refusal> {
+    let Some(group) = &request.message_group_id else {
+        return Err(("MissingParameter", "The request must contain the parameter MessageGroupId.".to_owned()));
+    };
+    let Some(id) = &request.message_deduplication_id else {
+        return Err(invalid(
+            "The queue should either have ContentBasedDeduplication enabled or MessageDeduplicationId provided explicitly",
+        ));
+    };
+    Ok((group.clone(), id.clone()))
+}
+
+/// What a receive may take next of a FIFO queue: of each group the first that it has not taken yet, unless something of the group is in
+/// flight from an earlier receive, or that first one cannot be seen.
+fn heads(queue: &Queue, taken: &[Message], now: Timestamp) -> Vec<u64> {
+    let is_taken = |message: &Message| taken.iter().any(|taken| taken.id == message.id);
+    let mut groups = BTreeSet::new();
+    for message in queue.messages.values().filter(|message| message.is_in_flight(now) && !is_taken(message)) {
+        groups.insert(message.group.as_deref());
+    }
+    let left = queue.messages.iter().filter(|(_, message)| !is_taken(message));
+    let firsts: Vec<(&u64, &Message)> = left.filter(|(_, message)| groups.insert(message.group.as_deref())).collect();
+    firsts.into_iter().filter(|(_, message)| message.visible_at <= now).map(|(number, _)| *number).collect()
 }
 
 /// What receipt handles begin with.

@@ -7,9 +7,10 @@ use std::{
 };
 
 use http::{HeaderValue, StatusCode};
+use shared::time::Timestamp;
 use worker::{Answer, Exchange, Failure, Post};
 
-use super::director::Director;
+use super::{clock, director::Director};
 use crate::model::{self, Aws, Fate};
 
 /// What has arrived.
@@ -17,7 +18,7 @@ use crate::model::{self, Aws, Fate};
 pub struct Journal(Arc<Mutex<BTreeMap<String, Seen>>>);
 
 /// What arrived under one idempotency key.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
     /// How often it was sent.
     pub sent: u64,
@@ -27,8 +28,14 @@ pub struct Seen {
     pub body: Vec<u8>,
     /// Whether a later body differed.
     pub changed: bool,
-    /// Which of all effects it was, counted from 1.
-    pub turn: usize,
+    /// When it was last sent.
+    pub last_at: Timestamp,
+}
+
+impl Seen {
+    fn nothing() -> Self {
+        Self { sent: 0, effects: 0, body: Vec::new(), changed: false, last_at: clock::BEGINNING }
+    }
 }
 
 impl Journal {
@@ -39,12 +46,11 @@ impl Journal {
 
     fn arrive(&self, key: &str, body: &[u8]) {
         let mut journal = self.lock();
-        let effects = journal.values().filter(|seen| seen.effects > 0).count();
-        let seen = journal.entry(key.to_owned()).or_default();
+        let seen = journal.entry(key.to_owned()).or_insert_with(Seen::nothing);
         seen.sent += 1;
+        seen.last_at = clock::now();
         if seen.effects == 0 {
             seen.effects = 1;
-            seen.turn = effects + 1;
             seen.body = body.to_vec();
         }
         seen.changed |= seen.body != body;

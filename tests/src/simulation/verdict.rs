@@ -41,6 +41,8 @@ pub(super) struct DeliveryItem {
     pub(super) lease_until: Option<Timestamp>,
     /// Whether something newer had arrived.
     pub(super) is_superseded: bool,
+    /// When it was done.
+    pub(super) done_at: Option<Timestamp>,
 }
 
 fn text<'i>(item: &'i Item, name: &str) -> Option<&'i str> {
@@ -84,6 +86,7 @@ pub(super) fn deliveries(aws: &Aws) -> Vec<DeliveryItem> {
                 generation: number(item, "generation")?,
                 replay: number(item, "replay").unwrap_or_default(),
                 is_superseded: text(item, "done_as") == Some("superseded"),
+                done_at: number(item, "done_at").map(Timestamp::from_millis),
                 lease_until: number(item, "lease_until").map(Timestamp::from_millis),
             })
         })
@@ -244,27 +247,30 @@ fn settled_once(outcome: &Outcome, events: &[EventItem], faults: &mut Vec<String
     }
 }
 
-/// Of the events that have an order, none arrived after a newer one, and none was superseded by nothing. (With clocks that differ by more
-/// than a lease is long, the first is not promised.)
+/// Of the events that have an order, none was sent after a newer one was done, and none was superseded by nothing. (With clocks that differ
+/// by more than a lease is long, the first is not promised.)
 fn in_order(plan: &Plan, outcome: &Outcome, events: &[EventItem], faults: &mut Vec<String>) {
     let version = |event: &EventItem| {
         let is_of = |webhook: &&Webhook| BodyDigest::of(world::body_of(webhook).as_bytes()).as_bytes().as_slice() == event.sha256;
         plan.webhooks.iter().find(is_of).map(world::version_of).unwrap_or_default()
     };
-    let ordered: Vec<(&EventItem, u64)> =
-        events.iter().filter(|event| event.key.starts_with("guarded#")).map(|event| (event, version(event))).collect();
+    let deliveries = deliveries(&outcome.aws);
     let journal = outcome.journal.all();
-    let turn = |event: &EventItem| journal.get(&format!("{}#guarded", event.key)).map(|seen| seen.turn);
-    let newest = ordered.iter().filter(|(event, _)| turn(event).is_some()).map(|(_, version)| *version).max();
-    let superseded: BTreeSet<String> =
-        deliveries(&outcome.aws).into_iter().filter(|delivery| delivery.is_superseded).map(|delivery| delivery.event).collect();
-    for (event, version) in &ordered {
-        if superseded.contains(&event.key) && newest.is_none_or(|newest| newest <= *version) {
+    let ordered: Vec<(&EventItem, u64, &DeliveryItem)> = events
+        .iter()
+        .filter(|event| event.key.starts_with("guarded#"))
+        .filter_map(|event| Some((event, version(event), deliveries.iter().find(|delivery| delivery.event == event.key)?)))
+        .collect();
+    let arrived = |delivery: &DeliveryItem| !delivery.is_superseded && delivery.done_at.is_some();
+    for (event, version, delivery) in &ordered {
+        let mut newer = ordered.iter().filter(|(_, other, delivery)| other > version && arrived(delivery));
+        if delivery.is_superseded && newer.clone().next().is_none() {
             faults.push(format!("lost: {} is superseded, and nothing newer arrived", event.key));
         }
-        let later = |(other, older): &(&EventItem, u64)| older < version && turn(other) > turn(event);
-        if let Some((older, _)) = ordered.iter().find(|other| turn(event).is_some() && !plan.clocks_differ && later(other)) {
-            faults.push(format!("disordered: {} arrived after {}, which is newer", older.key, event.key));
+        let last_at = journal.get(&format!("{}#guarded", event.key)).map(|seen| seen.last_at);
+        let overtaken = newer.find(|(_, _, newer)| last_at > newer.done_at);
+        if let Some((newer, ..)) = overtaken.filter(|_| last_at.is_some() && !plan.clocks_differ) {
+            faults.push(format!("disordered: {} was sent after {} was done, which is newer", event.key, newer.key));
         }
     }
 }

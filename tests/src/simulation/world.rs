@@ -592,6 +592,27 @@ impl World {
     /// Waits until nobody has anything to do, and audits and redrives until everything is done. The last account is the whole ledger's.
     async fn settle(&self) -> Account {
         self.quiet().await;
+        self.bring_on().await;
+        self.check_dead_letters();
+        for number in 0..REDRIVES_MAX {
+            if self.aws.messages(DEAD_LETTERS).is_empty() {
+                break;
+            }
+            // Then the operator waits until what is down is up again.
+            if number == REDRIVES_EARLY {
+                self.all_is_up().await;
+            }
+            self.redrive().await;
+            self.quiet().await;
+            // What was redriven may have been paused.
+            self.bring_on().await;
+        }
+        self.check_dead_letters();
+        super::verdict::account(&self.aws)
+    }
+
+    /// Audits until everything is done or dead; the operator resumes what was paused.
+    async fn bring_on(&self) {
         let mut looked_twice = false;
         for _ in 0..AUDITS_MAX {
             let unsettled = super::verdict::unsettled(&self.aws);
@@ -614,20 +635,6 @@ impl World {
                 looked_twice = true;
             }
         }
-        self.check_dead_letters();
-        for number in 0..REDRIVES_MAX {
-            if self.aws.messages(DEAD_LETTERS).is_empty() {
-                break;
-            }
-            // Then the operator waits until what is down is up again.
-            if number == REDRIVES_EARLY {
-                self.all_is_up().await;
-            }
-            self.redrive().await;
-            self.quiet().await;
-        }
-        self.check_dead_letters();
-        super::verdict::account(&self.aws)
     }
 
     /// The operator mends the credentials that destinations refused, and says so: what was paused goes on with the next audit.

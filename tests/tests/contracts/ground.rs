@@ -148,6 +148,7 @@ impl Ground {
             visibility,
             retention: Duration::from_secs(4 * 24 * 60 * 60),
             redrive,
+            is_fifo: false,
         };
         let dead = format!("{own}-dead");
         let settings = Settings {

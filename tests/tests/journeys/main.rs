@@ -9,6 +9,7 @@
 mod accept;
 mod conflicts;
 mod deliver;
+mod fifo;
 mod handshakes;
 mod http;
 mod ledger;

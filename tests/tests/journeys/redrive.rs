@@ -139,7 +139,7 @@ async fn a_dead_delivery(stack: &Stack) -> Sample {
 }
 
 /// Redrives the event until its letter is gone: another redrive may have it in hand for a moment.
-async fn redrive(stack: &Stack, sample: &Sample) {
+pub(crate) async fn redrive(stack: &Stack, sample: &Sample) {
     eventually("the dead letter went on", SOON, async || {
         let answer = stack.invoke("redrive", &json!({"eventIds": [format!("{}#{}", sample.source, sample.id)]})).await;
         let letters = stack.dlq_messages().await.into_iter().filter(|letter| letter.body.contains(&sample.id));
