@@ -153,7 +153,7 @@ def package(
     upload: Callable[[bytes], str],
     beside: dict[str, bytes] | None = None,
 ) -> Template:
-    """The template with the code of every function, and the configuration and what is beside it as the layer, uploaded."""
+    """The template with every function's code, and the configuration and what is beside it as the layer, uploaded."""
     packaged: Template = json.loads(json.dumps(template))
     for name, binary in binaries_of(packaged).items():
         archive = zip_files({"bootstrap": ((binaries / binary).read_bytes(), 0o755)})
