@@ -13,7 +13,7 @@ mod http;
 mod parcel;
 mod targets;
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use shared::{
@@ -62,7 +62,7 @@ pub struct Worker<E = HttpClient> {
     /// Destinations that are compiled in.
     pub handlers: Handlers,
     /// What the routes make of events.
-    pub routing: Routing,
+    pub routing: Arc<Routing>,
 }
 
 /// One invocation.
@@ -86,7 +86,7 @@ impl Worker {
         if let Some(region) = config.region() {
             gateway.check_regions(region.as_ref(), &path)?;
         }
-        let routing = Routing::load(&gateway, Path::new(&path))?;
+        let routing = Arc::new(Routing::load(&gateway, Path::new(&path))?);
         Ok(Self {
             exchange: HttpClient::new(gateway.destinations.values())?,
             routing,

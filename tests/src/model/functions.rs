@@ -1,6 +1,6 @@
 //! The functions, composed over the model: each instance with clients of its own, as each environment of Lambda has.
 
-use std::path::Path;
+use std::{cell::RefCell, path::Path, sync::Arc};
 
 use auditor::Auditor;
 use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
@@ -46,6 +46,23 @@ pub fn parts(message: &Message) -> (&str, &str, &str) {
     (&message.id, message.receipt_handle.as_deref().unwrap_or_default(), &message.body)
 }
 
+thread_local! {
+    /// The last configuration's, by its expressions: a history has many workers, and compiling takes longer than most of it.
+    static COMPILED: RefCell<(String, Arc<Routing>)> = RefCell::default();
+}
+
+/// What the routes of a worker make of events, compiled once for all that have the same.
+fn shared_routing(gateway: &Gateway) -> Arc<Routing> {
+    let sources = gateway.sources.values().map(|source| (&source.name, &source.routes, &source.contracts));
+    let key = format!("{:?}", sources.collect::<Vec<_>>());
+    COMPILED.with_borrow_mut(|(known, compiled)| {
+        if *known != key {
+            (*known, *compiled) = (key, Arc::new(routing(gateway)));
+        }
+        compiled.clone()
+    })
+}
+
 /// The routes of a configuration that names no file beside it.
 fn routing(gateway: &Gateway) -> Routing {
     Routing::load(gateway, Path::new("gateway.toml")).expect("the expressions of a test can be compiled")
@@ -73,7 +90,7 @@ impl Aws {
     pub fn worker<E: Exchange>(&self, instance: &str, gateway: Gateway, exchange: E, handlers: Handlers) -> Worker<E> {
         let config = self.config(instance);
         Worker {
-            routing: routing(&gateway),
+            routing: shared_routing(&gateway),
             gateway,
             ledger: Ledger::new(&config, LEDGER_TABLE.to_owned()),
             bodies: Bodies::new(&config, BODIES_BUCKET.to_owned()),
