@@ -300,6 +300,20 @@ async fn a_circuit_opens_lets_one_probe_through_at_a_time_and_closes_when_it_is_
 }
 
 #[tokio::test(start_paused = true)]
+async fn attempts_that_were_on_their_way_when_the_circuit_opened_do_not_open_it_again() {
+    let stack = Stack::new("backoff_seconds = [600]\ncircuit = { consecutive = 3, wait_seconds = 30 }", "");
+    stack.destination.always(500);
+    stack.destination.takes(Duration::from_secs(2));
+    let names: Vec<String> = (0..25).map(|number| format!("e{number}")).collect();
+    stack.send_all(names.iter().map(String::as_str)).await;
+    stack.work_once().await;
+    assert_eq!(stack.destination.asked().len(), 25, "all were on their way at the same time");
+    let circuit = stack.ledger.destination_state(&ci()).await.unwrap().circuit;
+    assert_eq!(circuit.openings, 1, "{circuit:?}");
+    assert!(circuit.open_until.is_some_and(|until| until.since(clock::now()) <= Duration::from_secs(30)), "{circuit:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_share_of_failures_opens_the_circuit_and_single_ones_do_not() {
     let stack = Stack::new("backoff_seconds = [3600]\ncircuit = { consecutive = 100, percent = 50, wait_seconds = 30 }", "");
     let names: Vec<String> = (0..60).map(|number| format!("e{number}")).collect();

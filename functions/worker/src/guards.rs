@@ -144,7 +144,8 @@ impl Guards<'_> {
             Err(Failure::Transient(_)) if pass.is_probe => self.open(spec, circuit, now).await,
             Err(Failure::Transient(_)) => {
                 let counted = ledger.count_failure(name, window_from, now).await?;
-                match must_open(spec, &counted) {
+                // What was on its way when the circuit opened does not open it again: only the probe says whether it stays open.
+                match counted.open_until.is_none() && must_open(spec, &counted) {
                     true => self.open(spec, &counted, now).await,
                     false => Ok(()),
                 }
