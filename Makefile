@@ -10,14 +10,14 @@ FIFO_STACK := --name fifo --port 4766 --parameter DoorbellQueueType=fifo
 OVERLOAD := --parameter ThrottleRequestsPerSecond=15 --parameter ThrottleBurstRequests=30
 CARGO_DENY_VERSION := 0.20.2
 CARGO_FUZZ_VERSION := 0.13.2
-FUZZ_TARGETS := header_list template form timestamp jwt api_gateway_event receiver worker scheme_toml
+FUZZ_TARGETS := header_list template form timestamp jwt json api_gateway_event receiver worker scheme_toml
 FUZZ_SECONDS := 20
 CARGO := cargo
 # One profile and one set of crates for everything local, so that nothing is compiled twice.
 LOCAL := --profile local --workspace
 
 .DEFAULT_GOAL := help
-.PHONY: help demo down test fmt lint doc unit simulation faults fuzz journeys chaos infra template licences advisories bench build build-local clean
+.PHONY: help demo down test fmt lint doc unit simulation faults agreement fuzz journeys chaos infra template licences advisories bench build build-local clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -47,13 +47,18 @@ unit: ## unit tests
 	$(CARGO) test $(LOCAL) --lib --bins --locked
 
 simulation: ## histories of the whole gateway in a model of AWS, with faults at every call, in short; what protects destinations; and properties of every preset
-	$(CARGO) test $(LOCAL) --test simulation --test protection --test quarantine --test strangers --test properties --test allocation --locked
+	$(CARGO) test $(LOCAL) --test simulation --test protection --test quarantine --test batches --test encoded --test strangers --test agreement --test properties --test reading --test allocation --locked
 
 faults: ## the same in long: a hundred thousand histories and every pair of faults; HISTORIES=, SEED=, REPLAY=, WRONG=
 	@echo "building for speed (the first time this takes some minutes)"
 	$(CARGO) build --profile faults --workspace --bin faults --locked
 	target/faults/faults $(if $(REPLAY),--replay $(REPLAY),--histories $(or $(HISTORIES),100000) --seed $(or $(SEED),0)) \
 		$(if $(WRONG),--wrong $(WRONG))
+
+agreement: ## a million generated requests, of which command line and receiver must say the same; CASES=, SEED=
+	@echo "building for speed (the first time this takes some minutes)"
+	AGREEMENT_CASES=$(or $(CASES),1000000) AGREEMENT_SEED=$(or $(SEED),0) \
+		$(CARGO) test --profile faults --workspace --test agreement --locked -- --nocapture
 
 fuzz: .tools/bin/cargo-fuzz ## fuzzes everything that strangers can write to, FUZZ_SECONDS=20 a target (docs/fuzzing.md)
 	@$(PYTHON) fuzz/seeds.py

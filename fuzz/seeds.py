@@ -44,6 +44,7 @@ def event(vector: dict) -> dict:
 
 def of_vector(vector: dict) -> None:
     body = base64.b64decode(vector["body_b64"])
+    write("json", b"/id\n" + body)
     for target in ("api_gateway_event", "receiver"):
         write(target, json.dumps(event(vector)).encode())
     for name, value in vector["headers"]:

@@ -1,6 +1,7 @@
 //! What to look at when a webhook is refused.
 
 use shared::{
+    location::Location,
     secrets::Keyring,
     signatures::{Alternative, Encoding, Examination, Looked, Refusal, Scheme, UnverifiedWebhook},
     time::Timestamp,
@@ -76,8 +77,8 @@ fn changed_urls(url: &str) -> Vec<(&'static str, String)> {
 
 /// What to check, most likely first.
 pub(crate) fn checks(subject: &Subject, examination: &Examination, refusal: Refusal) -> Vec<String> {
-    let deciding = examination.alternative.and_then(|number| subject.scheme.alternatives.get(number.checked_sub(1)?));
-    let alternative = deciding.or(subject.scheme.alternatives.first());
+    let deciding = examination.alternative.and_then(|number| subject.source.scheme.alternatives.get(number.checked_sub(1)?));
+    let alternative = deciding.or(subject.source.scheme.alternatives.first());
     match refusal {
         // There, but no signature in it.
         Refusal::MissingSignature if examination.looked.iter().any(|looked| looked.found) => {
@@ -91,6 +92,14 @@ pub(crate) fn checks(subject: &Subject, examination: &Examination, refusal: Refu
         Refusal::MalformedSignature => alternative.map(written).into_iter().collect(),
         Refusal::WrongSignature => wrong_signature(subject, alternative),
         Refusal::MissingPart => texts(&["does a proxy on the way drop or rename headers?", "is the request complete?"]),
+        Refusal::Repeated(_) => texts(&["does a proxy on the way add headers or parameters a second time?"]),
+        Refusal::BodyNotJson { .. } => {
+            texts(&["is the body whole, and to the byte what was sent?", "is this the provider's scheme?"])
+        }
+        Refusal::Undecodable { .. } => texts(&[
+            "is the body whole, and to the byte what was sent?",
+            "was it decoded when it was captured? then remove its Content-Encoding",
+        ]),
         Refusal::MissingTimestamp => texts(&["is the request complete? the provider sends its time with each one"]),
         Refusal::MalformedTimestamp => texts(&["is this the provider's scheme, and its unit of time?"]),
         Refusal::Stale { .. } => texts(&[
@@ -107,8 +116,17 @@ pub(crate) fn checks(subject: &Subject, examination: &Examination, refusal: Refu
             checks.extend(url_check(subject));
             checks
         }
+        Refusal::OtherReceiver => {
+            let mut checks = texts(&["the provider signed it, but for somebody else: is it for this account, project or URL?"]);
+            checks.extend(alternative.map(secret_form));
+            checks
+        }
         Refusal::UnusableKey => alternative.map(secret_form).into_iter().collect(),
-        Refusal::UntrustedKey => texts(&["the webhook names a key at a place that is not its provider's: it may be forged"]),
+        Refusal::UntrustedKey => texts(&[
+            "the webhook names a key that its provider does not have, or at a place that is not its provider's, or brings \
+             certificates that do not lead to the scheme's root: it may be forged",
+            "was this captured before? then give --now with the time of its capture: a certificate may have expired since",
+        ]),
     }
 }
 
@@ -128,7 +146,7 @@ fn wrong_signature(subject: &Subject, alternative: Option<&Alternative>) -> Vec<
 
 fn url_check(subject: &Subject) -> Option<String> {
     let words = "the URL is signed: is `public_url` (or --url) to the letter what is registered with the provider?";
-    subject.scheme.signs_url().then(|| words.to_owned())
+    subject.source.scheme.signs_url().then(|| words.to_owned())
 }
 
 /// How a signature is written.
@@ -138,11 +156,13 @@ fn written(alternative: &Alternative) -> String {
         Some(Encoding::Hex) => "hexadecimal",
         Some(Encoding::Base64) => "Base64",
         Some(Encoding::Base64url) => "Base64 for URLs",
+        Some(Encoding::Base64OfHex) => "Base64 of hexadecimal",
         None => "a token",
     };
     let prefix = if spec.prefix.is_empty() { String::new() } else { format!(" after `{}`", spec.prefix) };
     let list = spec.list.as_ref().map_or_else(String::new, |list| {
-        format!(", in a list of `{}{}…` with `{}` between", list.key, list.assign, list.separator)
+        let entry = list.assign.map_or_else(|| "…".to_owned(), |assign| format!("{}{assign}…", list.key));
+        format!(", in a list of `{entry}` with `{}` between", list.separator)
     });
     format!("is this the provider's scheme? it writes its signature as {encoding}{prefix}{list}")
 }
@@ -153,13 +173,26 @@ pub(crate) fn secret_form(alternative: &Alternative) -> String {
     let spec = &alternative.secret;
     let encoded = match spec.encoding {
         Some(Encoding::Hex) => Some("hexadecimal"),
-        Some(Encoding::Base64 | Encoding::Base64url) => Some("Base64"),
+        Some(Encoding::Base64 | Encoding::Base64url | Encoding::Base64OfHex) => Some("Base64"),
         None => None,
     };
+    if let Some(binding) = alternative.checks.iter().find(|check| check.equals_secret()) {
+        return format!("the signing key is public; the secret is what a webhook of yours has at `{}`", binding.at);
+    }
+    if let Some(place) = alternative.secret.chosen_by.as_ref().filter(|place| matches!(place, Location::Claim(_))) {
+        let id = spec
+            .id_separator
+            .as_ref()
+            .map_or_else(|| "the secret".to_owned(), |separator| format!("what stands before `{separator}` in the secret"));
+        return format!("{id} is what a webhook of yours has at `{place}`");
+    }
+    if alternative.own_keys {
+        return "the signing key is public, and its owner signs for you alone: the secret may be any text".to_owned();
+    }
     if alternative.fetched_key.is_some() {
         return "the signing key is public, and fetched; the provider's notes say what the secret has instead".to_owned();
     }
-    if matches!(alternative.algorithm, A::Ed25519 | A::EcdsaP256Sha256 | A::RsaSha1 | A::RsaSha256) {
+    if alternative.algorithm.signature_algorithm().is_some() {
         let or = encoded.map_or_else(String::new, |encoded| format!(", or {encoded}"));
         return format!("the secret is the provider's public key: PEM{or}");
     }

@@ -58,6 +58,9 @@ pub struct VerifyArgs {
     /// POSTHOUSE_SECRET
     #[arg(long, value_name = "FILE", conflicts_with = "vectors")]
     pub secret_file: Option<PathBuf>,
+    /// A file with the handshake secret, as a verify token, written as in Secrets Manager
+    #[arg(long, value_name = "FILE", conflicts_with = "vectors")]
+    pub handshake_secret_file: Option<PathBuf>,
     /// The URL as it is registered with the provider, instead of the source's `public_url` or the request's own
     #[arg(long, conflicts_with = "vectors")]
     pub url: Option<String>,
@@ -115,7 +118,8 @@ pub struct CheckArgs {
     /// The configuration
     #[arg(value_name = "GATEWAY.TOML")]
     pub file: PathBuf,
-    /// A body, to see what the routes and contracts of a source make of it; may be given several times. `-` is stdin
+    /// A body, or a request as captured (request line, headers, blank line, body), to see what a source, its routes and contracts
+    /// make of it; may be given several times. `-` is stdin
     #[arg(long = "sample", value_name = "SOURCE=FILE", value_parser = sample)]
     pub samples: Vec<(SourceName, PathBuf)>,
     /// The samples' event type, instead of what they say of themselves

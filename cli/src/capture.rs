@@ -7,6 +7,7 @@ use shared::{location, signatures::UnverifiedWebhook};
 
 use crate::{
     Stop,
+    subject::Subject,
     vector::{HEADERS_MAX, Vector},
 };
 
@@ -41,6 +42,14 @@ impl Captured {
 }
 
 impl HttpRequest {
+    /// Reads a request where it is one by its first line, version and all; `None` if it is something else, as a body is.
+    pub(crate) fn recognize(bytes: &[u8]) -> Option<Result<Self, String>> {
+        let first = bytes.split(|byte| *byte == b'\n').find(|line| !line.trim_ascii().is_empty())?;
+        let first = String::from_utf8_lossy(first.strip_suffix(b"\r").unwrap_or(first));
+        let is_request = first.contains(" HTTP/") && request_line(&first).is_some();
+        is_request.then(|| Self::parse(bytes))
+    }
+
     /// Lines of the head may end in CRLF or LF. Messages show no line: it may have a secret.
     fn parse(bytes: &[u8]) -> Result<Self, String> {
         let mut lines = Lines { rest: bytes, number: 0 };
@@ -80,29 +89,30 @@ impl HttpRequest {
     /// The webhook, sent to `registered` with the request's own query, or else to the URL that the request has.
     /// `signs_url` makes it an error that there is none.
     pub(crate) fn into_webhook(self, registered: Option<&str>, signs_url: bool) -> Result<UnverifiedWebhook, Stop> {
-        let query = self.target.split_once('?').map(|(_, query)| query);
         let host = self.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("host")).map(|(_, value)| value);
-        let url = match (registered, host) {
-            (Some(url), _) => with_query(url, query),
-            (None, _) if self.target.contains("://") => Cow::Borrowed(self.target.as_str()),
-            (None, Some(host)) => Cow::Owned(format!("https://{host}{}", self.target)),
-            (None, None) if signs_url => {
+        let url = match host {
+            _ if !self.target.starts_with('/') => Cow::Borrowed(self.target.as_str()),
+            Some(host) => Cow::Owned(format!("https://{host}{}", self.target)),
+            None if signs_url && registered.is_none() => {
                 let message =
                     "the URL is signed, and the request has no Host header: give --url, as registered with the provider";
                 return Err(Stop::Asked(message.to_owned()));
             }
-            (None, None) => Cow::Owned(format!("https://localhost{}", self.target)),
+            None => Cow::Owned(format!("https://localhost{}", self.target)),
         };
-        Ok(UnverifiedWebhook::new(self.method, &url, &self.headers, self.body))
+        let mut webhook = UnverifiedWebhook::new(self.method, &url, &self.headers, self.body);
+        if let Some(registered) = registered {
+            register(&mut webhook, registered);
+        }
+        Ok(webhook)
     }
 }
 
-/// A URL with the request's query, unless it has one itself.
-pub(crate) fn with_query<'u>(url: &'u str, query: Option<&str>) -> Cow<'u, str> {
-    match query {
-        Some(query) if !url.contains('?') => Cow::Owned(format!("{url}?{query}")),
-        _ => Cow::Borrowed(url),
-    }
+/// Puts the registered URL in the place of the one that was called, as the receiver does: the query stays the request's own.
+pub(crate) fn register(webhook: &mut UnverifiedWebhook, registered: &str) {
+    let (url, query) = registered.split_once('?').map_or((registered, None), |(url, query)| (url, Some(query)));
+    webhook.url = url.to_owned();
+    webhook.registered_query = query.map(str::to_owned);
 }
 
 fn request_line(line: &str) -> Option<(Method, String)> {
@@ -127,6 +137,12 @@ impl<'b> Lines<'b> {
         self.number += 1;
         Some(String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line)))
     }
+}
+
+/// The webhook that `posthouse verify --request` reads from an HTTP request as captured.
+pub fn webhook(request: &[u8], subject: &Subject) -> Result<UnverifiedWebhook, Stop> {
+    let request = HttpRequest::parse(request).map_err(Stop::Asked)?;
+    request.into_webhook(subject.registered_url().as_deref(), subject.source.scheme.signs_url())
 }
 
 /// What makes it doubtful that the body is what was sent.
@@ -176,7 +192,11 @@ mod tests {
     fn the_url_is_the_registered_one_with_the_requests_query() {
         let request = b"GET /internal?token=1 HTTP/1.1\nHost: 10.0.0.1\n\n";
         assert_eq!(webhook(request, Some("https://h/hooks")).full_url(), "https://h/hooks?token=1");
-        assert_eq!(webhook(request, Some("https://h/hooks?own")).full_url(), "https://h/hooks?own");
+        let with_query = webhook(request, Some("https://h/hooks?own"));
+        assert_eq!(with_query.full_url(), "https://h/hooks?token=1", "the query is the request's own, as for the receiver");
+        assert_eq!(with_query.registered_query.as_deref(), Some("own"));
+        let url_within = b"GET /x?to=https://other.example/ HTTP/1.1\nHost: h\n\n";
+        assert_eq!(webhook(url_within, None).full_url(), "https://h/x?to=https://other.example/");
         let absolute = b"\r\nPOST http://u:p@h:1/x HTTP/1.1\r\n\r\n";
         assert_eq!(webhook(absolute, None).full_url(), "http://u:p@h:1/x");
         let no_host = || HttpRequest::parse(b"POST / HTTP/1.1\n\n").unwrap();

@@ -1,9 +1,15 @@
 //! `posthouse check`: whether a configuration can be used, and what in it is doubtful.
 
-use std::{collections::BTreeSet, io::Write};
+use std::{
+    collections::BTreeSet,
+    io::Write,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
+use reqwest::Url;
 use shared::{
-    config::{Gateway, Source},
+    config::{Auth, DestinationKind, Gateway, HttpDestination, Source},
+    networks,
     routing::Routing,
     signatures::{Algorithm, Scheme},
 };
@@ -38,7 +44,7 @@ pub(crate) fn run(args: &CheckArgs, mut surroundings: Surroundings, out: &mut im
     for (source, path) in &args.samples {
         let name = format!("{source}={}", path.display());
         let source = gateway.sources.get(source).ok_or_else(|| Stop::Asked(format!("{file} has no source `{source}`")))?;
-        let sample = Sample { name, source, body: files::read(path, &mut surroundings)? };
+        let sample = Sample { name, source, bytes: files::read(path, &mut surroundings)? };
         if samples::tell(sample, args, &routing, surroundings.now, out)? == Outcome::No {
             outcome = Outcome::No;
         }
@@ -70,6 +76,11 @@ fn warnings(gateway: &Gateway) -> Vec<String> {
         gateway.sources.values().flat_map(|source| &source.routes).map(|route| &route.destination).collect();
     let lonely = gateway.destinations.keys().filter(|name| !reached.contains(name));
     warnings.extend(lonely.map(|name| format!("destination `{name}`: no route leads to it")));
+    for (name, destination) in &gateway.destinations {
+        if let DestinationKind::Http(http) = &destination.kind {
+            warnings.extend(out_of_reach(http).map(|words| format!("destination `{name}`: {words}")));
+        }
+    }
     warnings
 }
 
@@ -80,7 +91,49 @@ fn doubts(source: &Source, gateway: &Gateway) -> impl Iterator<Item = String> {
     let weak = if is_own { None } else { weak(&source.scheme) };
     let url = (source.scheme.signs_url() && source.public_url.is_none())
         .then(|| "its provider signs the URL: unless that is API Gateway's own, set `public_url`".to_owned());
-    unrouted.into_iter().chain(weak).chain(url)
+    let query = (source.public_query.is_some() && !source.scheme.signs_registered_query())
+        .then(|| "the query of its `public_url` is not used: its scheme does not sign it".to_owned());
+    unrouted.into_iter().chain(weak).chain(url).chain(query)
+}
+
+/// Why the worker will refuse to connect to a destination, as far as its URLs alone tell it.
+fn out_of_reach(http: &HttpDestination) -> impl Iterator<Item = String> {
+    let token_url = match &http.auth {
+        Some(Auth::OAuth(oauth)) => Some(("token_url", oauth.token_url.as_str())),
+        _ => None,
+    };
+    let urls = [("url", http.url.as_str())].into_iter().chain(token_url);
+    urls.filter_map(|(what, url)| Some(format!("`{what}`: {}", not_public(url, http)?)))
+}
+
+/// Why the host of a URL is out of reach. What a name resolves to is known where it is used; these names are private wherever that is.
+fn not_public(url: &str, http: &HttpDestination) -> Option<String> {
+    let allowed = &http.connecting.allow_networks;
+    let url = Url::parse(url).ok()?;
+    let host = url.host_str()?;
+    if let Some(address) = networks::literal(host) {
+        let meant = networks::come_out(address);
+        let bits = if meant.is_ipv4() { 32 } else { 128 };
+        return (!networks::is_reached(address, allowed)).then(|| {
+            format!(
+                "{address} is not public, and the worker will not connect to it; if it is meant, say `allow_networks = [\"{meant}/{bits}\"]`"
+            )
+        });
+    }
+    let host = host.trim_end_matches('.');
+    let is_or_ends = |name: &str| host.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+    let loopback = [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)];
+    let is_out_of_reach = if is_or_ends("localhost") {
+        !loopback.iter().any(|address| networks::is_reached(*address, allowed))
+    } else {
+        ["local", "internal"].into_iter().any(is_or_ends) && allowed.is_empty()
+    };
+    is_out_of_reach.then(|| {
+        format!(
+            "the addresses of {host} are not public, and the worker will not connect to them; if it is meant, say with \
+             `allow_networks` in which networks it is"
+        )
+    })
 }
 
 /// What a scheme does not prove.

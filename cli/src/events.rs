@@ -83,8 +83,8 @@ async fn write_body(
     out: &mut impl Write,
 ) -> Result<(), Stop> {
     let bytes = stack.bodies.read(event, body).await.map_err(|error| Stop::Asked(error.to_string()))?;
-    let path = directory.join(format!("{what}-{}", shown::short(&event.sha256)));
-    fs::write(&path, bytes).map_err(|error| unwritable(&path, &error))?;
+    let path = directory.join(format!("{what}-{}", shown::short(event.own_sha256())));
+    fs::write(&path, event.own_part(&bytes)).map_err(|error| unwritable(&path, &error))?;
     if !quiet {
         writeln!(out, "written     {}", path.display())?;
     }
@@ -145,7 +145,11 @@ async fn renew(stack: &Stack, event: &Event, body: StoredBody) -> Result<StoredB
     }
     let unmoved = |error: shared::bodies::BodyError| Stop::Asked(error.to_string());
     let bytes = stack.bodies.read(event, body).await.map_err(unmoved)?;
-    stack.bodies.keep(&event.sha256, &bytes).await.map_err(unmoved)
+    let kept = match event.part {
+        Some(_) => stack.bodies.keep_shared(&event.sha256, &bytes).await,
+        None => stack.bodies.keep(&event.sha256, &bytes).await,
+    };
+    kept.map_err(unmoved)
 }
 
 /// The event is recorded, so a bell that fails changes nothing about it: the auditor rings later.
@@ -191,7 +195,7 @@ async fn find(stack: &Stack, args: &SettleArgs, now: Timestamp, out: &mut impl W
 /// The conflict whose SHA-256 begins so, or the replay that came with that id.
 fn choose(seconds: Vec<Quarantined>, sha256: Option<&str>, replay: Option<&EventId>) -> Result<Option<Quarantined>, Stop> {
     let mut meant = seconds.into_iter().filter(|second| match second.kind {
-        Kind::Conflict => sha256.is_some_and(|digits| second.event.sha256.to_hex().starts_with(digits)),
+        Kind::Conflict => sha256.is_some_and(|digits| second.event.own_sha256().to_hex().starts_with(digits)),
         Kind::Replay => replay == Some(&second.event.key.event_id),
     });
     match (meant.next(), meant.next()) {

@@ -12,6 +12,7 @@ mod destinations;
 mod events;
 mod files;
 mod handshakes;
+mod judgement;
 mod page;
 mod providers;
 mod samples;
@@ -34,6 +35,9 @@ use std::{
 use shared::{ledger::LedgerError, secrets::Secret, time::Timestamp};
 
 use args::{Cli, Command};
+pub use capture::webhook;
+pub use judgement::{Case, Judged};
+pub use subject::{Catalogue, Subject};
 
 /// What a command is told of the world.
 pub struct Surroundings {

@@ -7,7 +7,7 @@ use shared::{
     signatures::{
         Algorithm, Scheme,
         handshake::Handshake,
-        preset::{Known, Preset},
+        preset::{Known, Preset, RetryTime},
     },
 };
 
@@ -87,10 +87,10 @@ impl Provider {
 
     /// Labels and values, what is not known left out.
     pub(crate) fn facts(&self) -> Vec<(&'static str, String)> {
-        let Preset { scheme, delivery, event, verified, documentation, .. } = &self.preset;
+        let Preset { scheme, delivery, event, verified, documentation, registration, .. } = &self.preset;
         let places = event.id.as_ref().map(ToString::to_string).or_else(|| scheme.id().map(ToString::to_string));
         let id = match places {
-            Some(places) if event.id_optional => format!("{places}, or else what was signed"),
+            Some(places) if event.is_id_optional() => format!("{places}, or else what was signed"),
             Some(places) => places,
             None => "what was signed".to_owned(),
         };
@@ -101,6 +101,14 @@ impl Provider {
             ("event type", event.event_type.as_ref().map(ToString::to_string)),
             ("deadline", delivery.deadline_seconds.map(|seconds| format!("{seconds} s"))),
             ("retries", delivery.retries.clone()),
+            (
+                "retry's time",
+                delivery.retry_time.map(|time| match time {
+                    RetryTime::Anew => "signed anew".to_owned(),
+                    RetryTime::Kept => "that of the first attempt".to_owned(),
+                }),
+            ),
+            ("URL check", Some(registration.check.words().to_owned())),
             ("answer", delivery.answer.clone()),
             ("read", Some(documentation.clone())),
         ];
@@ -159,7 +167,7 @@ impl Provider {
                 Some(header) if header.trim_start_matches('[').starts_with("scheme") => {
                     scheme.push(part.replacen("[scheme", &format!("[schemes.{}", self.name), 1));
                 }
-                Some("[delivery]") => {}
+                Some("[delivery]" | "[registration]") => {}
                 Some(_) => {
                     source.push(String::new());
                     source.push(renamed(part, &format!("sources.{}.", self.name)));
@@ -176,7 +184,7 @@ fn settings_of(part: &str) -> Vec<String> {
     let mut lines = Vec::new();
     for line in part.lines() {
         if line.starts_with(|first: char| first.is_ascii_lowercase()) {
-            kept = ["methods ", "keep_headers ", "dedupe_days "].iter().any(|key| line.starts_with(key));
+            kept = ["methods ", "keep_headers ", "dedupe_days ", "on_conflict "].iter().any(|key| line.starts_with(key));
         }
         if kept && !line.starts_with('#') {
             lines.push(line.to_owned());
@@ -210,6 +218,7 @@ pub(crate) fn algorithms(scheme: &Scheme) -> String {
 /// As it is written in a configuration.
 pub(crate) const fn algorithm_name(algorithm: Algorithm) -> &'static str {
     match algorithm {
+        Algorithm::HmacMd5 => "hmac-md5",
         Algorithm::HmacSha1 => "hmac-sha1",
         Algorithm::HmacSha256 => "hmac-sha256",
         Algorithm::HmacSha384 => "hmac-sha384",
@@ -219,10 +228,17 @@ pub(crate) const fn algorithm_name(algorithm: Algorithm) -> &'static str {
         Algorithm::Sha384 => "sha384",
         Algorithm::Sha512 => "sha512",
         Algorithm::Ed25519 => "ed25519",
+        Algorithm::EcdsaP256Sha1 => "ecdsa-p256-sha1",
         Algorithm::EcdsaP256Sha256 => "ecdsa-p256-sha256",
+        Algorithm::EcdsaP256Sha512 => "ecdsa-p256-sha512",
+        Algorithm::EcdsaP384Sha384 => "ecdsa-p384-sha384",
         Algorithm::RsaSha1 => "rsa-sha1",
         Algorithm::RsaSha256 => "rsa-sha256",
+        Algorithm::RsaSha512 => "rsa-sha512",
+        Algorithm::RsaPssSha256 => "rsa-pss-sha256",
+        Algorithm::RsaPssSha512 => "rsa-pss-sha512",
         Algorithm::Jwt => "jwt",
+        Algorithm::JwsDetached => "jws-detached",
         Algorithm::Token => "token",
         Algorithm::Basic => "basic",
     }

@@ -1,19 +1,24 @@
 //! `posthouse send`: a sample, signed as its provider would, and sent.
 
-use std::{io::Write, time::Duration};
+use std::{borrow::Cow, io::Write, time::Duration};
 
 use http::{HeaderName, HeaderValue, Method, header::CONTENT_TYPE};
 use reqwest::{Client, redirect::Policy};
 use shared::{
+    door::Keys,
     location::{Location, Locations, Places},
+    secrets::Keyring,
     signatures::{SignError, UnverifiedWebhook},
+    time::Timestamp,
 };
 
 use crate::{
     Outcome, Stop, Surroundings, advice,
     args::SendArgs,
-    capture, files,
+    files,
+    judgement::{Case, Judged},
     subject::{Catalogue, Subject},
+    verify::printable,
 };
 
 /// Longest time for the whole exchange, in seconds: API Gateway gives up after 30.
@@ -27,44 +32,73 @@ const NO_SECRET: &str = "there is no secret to sign with: set POSTHOUSE_SECRET o
 
 /// Signs and sends, or prints what would be sent.
 pub(crate) async fn run(args: &SendArgs, mut surroundings: Surroundings, out: &mut impl Write) -> Result<Outcome, Stop> {
-    let subject = Catalogue::load(args.config.as_deref())?.source(&args.source)?;
+    let subject = Catalogue::load(args.config.as_deref())?.subject(&args.source).map_err(Stop::Asked)?;
     if is_asymmetric(&subject) {
         return Err(unsigned(&subject, &SignError::Asymmetric));
     }
     let keyring = files::keyring(args.secret_file.as_deref(), surroundings.secret.as_ref())?;
     let keyring = keyring.ok_or_else(|| Stop::Asked(NO_SECRET.to_owned()))?;
     let body = files::read(&args.event, &mut surroundings)?;
-    let to = args.url.as_deref().or(subject.public_url.as_deref());
+    let public_url = subject.registered_url();
+    let to = args.url.as_deref().or(public_url.as_deref());
     let to = to.ok_or_else(|| {
         Stop::Asked(format!("where to? give --url, as https://…/v1/webhooks/{}, or set the source's `public_url`", subject.name))
     })?;
     // The URL that is registered is signed, wherever this sample goes.
-    let registered = subject.public_url.as_deref().unwrap_or(to);
-    let registered = capture::with_query(registered, to.split_once('?').map(|(_, query)| query));
+    let registered = public_url.as_deref().unwrap_or(to);
+    let registered = with_query(registered, to.split_once('?').map(|(_, query)| query));
     let mut webhook = UnverifiedWebhook::new(method(&subject), &registered, &args.headers, body);
     dress(&mut webhook, args, &subject, &surroundings.fresh_id);
-    subject.scheme.sign(&mut webhook, &keyring, surroundings.now).map_err(|error| unsigned(&subject, &error))?;
+    subject.source.scheme.sign(&mut webhook, &keyring, surroundings.now).map_err(|error| unsigned(&subject, &error))?;
     if args.dry_run {
         print(out, &webhook)?;
         return Ok(Outcome::Yes);
     }
+    foretell(out, &subject, &webhook, &keyring, surroundings.now)?;
     send(out, webhook, to).await
 }
 
+/// Says what the receiver will make of a sample, if its configuration is this one.
+fn foretell(
+    out: &mut impl Write,
+    subject: &Subject,
+    webhook: &UnverifiedWebhook,
+    keyring: &Keyring,
+    now: Timestamp,
+) -> Result<(), Stop> {
+    let keys = Keys { keyring, handshake_keyring: None, fetched: None };
+    let case = Case { source: &subject.source, webhook, keys, now };
+    let judged = Judged::of(&subject.source, &case.verdict());
+    if judged.events.is_empty() {
+        writeln!(out, "no event: {}", printable(&judged.headline))?;
+    }
+    for (event_id, event_type) in &judged.events {
+        writeln!(out, "event id {event_id}, type {event_type}")?;
+    }
+    Ok(())
+}
+
+/// A URL with this query, unless it has one itself.
+fn with_query<'u>(url: &'u str, query: Option<&str>) -> Cow<'u, str> {
+    match query {
+        Some(query) if !url.contains('?') => Cow::Owned(format!("{url}?{query}")),
+        _ => Cow::Borrowed(url),
+    }
+}
+
 fn method(subject: &Subject) -> Method {
-    let posts = subject.methods.contains(&Method::POST);
-    subject.methods.first().filter(|_| !posts).cloned().unwrap_or(Method::POST)
+    let posts = subject.source.methods.contains(&Method::POST);
+    subject.source.methods.first().filter(|_| !posts).cloned().unwrap_or(Method::POST)
 }
 
 /// Whether nobody but the provider can sign.
 fn is_asymmetric(subject: &Subject) -> bool {
-    let mut alternatives = subject.scheme.alternatives.iter();
-    alternatives.all(|alternative| !alternative.algorithm.is_symmetric() || alternative.fetched_key.is_some())
+    subject.source.scheme.alternatives.iter().all(|alternative| !alternative.is_symmetric())
 }
 
 fn unsigned(subject: &Subject, error: &SignError) -> Stop {
     let hint = match error {
-        SignError::UnusableKey => subject.scheme.alternatives.first().map(advice::secret_form),
+        SignError::UnusableKey => subject.source.scheme.alternatives.first().map(advice::secret_form),
         _ => None,
     };
     let hint = hint.map_or_else(String::new, |form| format!("; {form}"));
@@ -79,11 +113,13 @@ fn dress(webhook: &mut UnverifiedWebhook, args: &SendArgs, subject: &Subject, fr
     {
         webhook.headers.insert(CONTENT_TYPE, value);
     }
-    if let Some(place) = &subject.event.event_type {
-        let stem = args.event.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    if let Some(place) = subject.source.event.event_type.iter().flat_map(Locations::iter).next() {
+        // The standard input has no name.
+        let named = Some(&args.event).filter(|path| path.as_os_str() != "-");
+        let stem = named.and_then(|path| path.file_stem()).map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         put_if_absent(webhook, place, &event_type(&stem, &args.source));
     }
-    for place in subject.event.id.iter().flat_map(Locations::iter) {
+    for place in subject.source.event.id.iter().flat_map(|id| id.alternatives().take(1)).flat_map(Locations::iter) {
         put_if_absent(webhook, place, fresh_id);
     }
 }
@@ -98,13 +134,12 @@ fn content_type(body: &[u8]) -> &'static str {
     }
 }
 
-/// What stands behind the source in the sample's name: `push` of `github-push`.
+/// What stands behind the source in the sample's name: `push` of `github-push`. Of another name, all of it.
 fn event_type(stem: &str, source: &str) -> String {
     if let Some((_, known)) = TYPES.iter().find(|(sample, _)| *sample == stem) {
         return (*known).to_owned();
     }
-    let rest = stem.strip_prefix(source).and_then(|rest| rest.strip_prefix('-'));
-    let rest = rest.or_else(|| stem.split_once('-').map(|(_, rest)| rest)).unwrap_or(stem);
+    let rest = stem.strip_prefix(source).and_then(|rest| rest.strip_prefix('-')).unwrap_or(stem);
     rest.replace(|character: char| !character.is_ascii_graphic(), "")
 }
 
@@ -124,7 +159,14 @@ fn put_if_absent(webhook: &mut UnverifiedWebhook, place: &Location, value: &str)
             let encoded = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
             webhook.raw_query.push_str(&format!("{joint}{}={}", encoded(name), encoded(value)));
         }
-        Location::Form(_) | Location::Json(_) | Location::Signature(_) | Location::Claim(_) => {}
+        Location::Form(_)
+        | Location::Json(_)
+        | Location::Signature(_)
+        | Location::Claim(_)
+        | Location::Raw(_)
+        | Location::Multipart(_)
+        | Location::Within(..)
+        | Location::Body => {}
     }
 }
 
@@ -169,7 +211,7 @@ async fn send(out: &mut impl Write, webhook: UnverifiedWebhook, to: &str) -> Res
     // Signing may have put something into the query.
     let to = to.split('?').next().unwrap_or_default();
     let query = Some(webhook.raw_query.as_str()).filter(|query| !query.is_empty());
-    let request = client.request(webhook.method, &*capture::with_query(to, query)).headers(webhook.headers).body(webhook.body);
+    let request = client.request(webhook.method, &*with_query(to, query)).headers(webhook.headers).body(webhook.body);
     match request.send().await {
         Ok(response) => show(out, response).await,
         Err(error) if error.is_builder() => {

@@ -2,13 +2,10 @@
 
 use std::path::Path;
 
-use http::Method;
 use shared::{
-    config::{AnswerSpec, Gateway, Source},
-    event::EventSpec,
-    location::Places,
+    config::{ConfigError, Senders, Source},
     names::SourceName,
-    signatures::{Scheme, UnverifiedWebhook, handshake::Handshake, preset::Preset},
+    signatures::preset::Preset,
 };
 
 use crate::Stop;
@@ -20,82 +17,64 @@ const SUGGESTIONS_MAX: usize = 3;
 
 /// What is known of a sender.
 #[derive(Clone, Debug)]
-pub(crate) struct Subject {
-    pub(crate) name: String,
-    pub(crate) scheme: Scheme,
-    pub(crate) event: EventSpec,
-    pub(crate) methods: Vec<Method>,
-    pub(crate) handshakes: Vec<Handshake>,
-    pub(crate) answer: AnswerSpec,
-    /// As registered with the provider, without a query.
-    pub(crate) public_url: Option<String>,
+pub struct Subject {
+    /// As it was asked for.
+    pub name: String,
+    /// What the receiver knows of it.
+    pub source: Source,
+    /// Whether the configuration has it, as a source: a scheme or a preset is one with no settings of its own.
+    pub(crate) is_configured: bool,
 }
 
-impl From<&Source> for Subject {
-    fn from(source: &Source) -> Self {
-        Self {
-            name: source.name.to_string(),
-            scheme: source.scheme.clone(),
-            event: source.event.clone(),
-            methods: source.methods.clone(),
-            handshakes: source.handshakes.clone(),
-            answer: source.answer.clone(),
-            public_url: source.public_url.clone(),
-        }
+impl From<Source> for Subject {
+    fn from(source: Source) -> Self {
+        Self { name: source.name.to_string(), source, is_configured: true }
     }
 }
 
 impl Subject {
     /// What a source of this preset has unless its own settings say otherwise.
     pub(crate) fn of_preset(name: &str, preset: Preset) -> Self {
-        let mut event = preset.event;
-        event.id = event.id.or_else(|| preset.scheme.id().cloned().map(Into::into));
-        Self {
-            name: name.to_owned(),
-            scheme: preset.scheme,
-            event,
-            methods: preset.methods,
-            handshakes: preset.handshakes,
-            answer: preset.answer,
-            public_url: None,
-        }
+        // A scheme of a configuration may have a name that no source can have.
+        let known = SourceName::parse(name).or_else(|_| SourceName::parse("preset")).expect("this is a name");
+        Self { name: name.to_owned(), source: Source::of_preset(known, preset), is_configured: false }
     }
 
-    /// The handshake that a request is, if any. What has a signature is never taken for one that needs none.
-    pub(crate) fn handshake(&self, webhook: &UnverifiedWebhook) -> Option<&Handshake> {
-        let places = Places::new(webhook);
-        let mut meant = self.handshakes.iter().filter(|handshake| handshake.is_meant(&places));
-        meant.find(|handshake| handshake.signed || !self.scheme.is_signed(&places))
+    /// The URL as it is registered with the provider, its query included.
+    pub(crate) fn registered_url(&self) -> Option<String> {
+        self.source.registered_url()
     }
 }
 
-/// A configuration, if one is given, and the presets behind it.
+/// A configuration, if one is given, and the presets behind it. What is wrong with one sender is told to whoever asks for it.
 #[derive(Debug, Default)]
-pub(crate) struct Catalogue {
-    gateway: Option<Gateway>,
+pub struct Catalogue {
+    senders: Option<Senders>,
 }
 
 impl Catalogue {
     /// Reads the configuration.
-    pub(crate) fn load(config: Option<&Path>) -> Result<Self, Stop> {
-        let gateway = config.map(Gateway::load).transpose().map_err(|error| Stop::Asked(error.to_string()))?;
-        Ok(Self { gateway })
+    pub fn load(config: Option<&Path>) -> Result<Self, Stop> {
+        let senders = config.map(Senders::load).transpose().map_err(|error| Stop::Asked(error.to_string()))?;
+        Ok(Self { senders })
     }
 
-    /// A source of that name, or else a scheme.
-    pub(crate) fn source(&self, name: &str) -> Result<Subject, Stop> {
-        let source =
-            self.gateway.as_ref().zip(SourceName::parse(name).ok()).and_then(|(gateway, name)| gateway.sources.get(&name));
-        match source {
-            Some(source) => Ok(source.into()),
-            None => self.scheme(name).map_err(Stop::Asked),
-        }
+    /// Parses a configuration; `file` is for messages.
+    pub fn parse(text: &str, file: &str) -> Result<Self, Stop> {
+        Ok(Self { senders: Some(Senders::parse(text, file).map_err(|error| Stop::Asked(error.to_string()))?) })
     }
 
-    /// A scheme of that name: one of the file goes before a preset.
-    pub(crate) fn scheme(&self, name: &str) -> Result<Subject, String> {
-        if let Some(scheme) = self.gateway.as_ref().and_then(|gateway| gateway.schemes.get(name)) {
-            return Ok(Subject::of_preset(name, Preset::of_scheme(name, scheme.clone())));
+    /// A source of that name, or else a scheme of the file, or else a preset.
+    pub fn subject(&self, name: &str) -> Result<Subject, String> {
+        let told = |error: &ConfigError| error.to_string();
+        if let Some(senders) = &self.senders {
+            if let Some(source) = senders.sources.get(name) {
+                return source.clone().map(Subject::from).map_err(|error| told(&error));
+            }
+            if let Some(scheme) = senders.schemes.get(name) {
+                let scheme = scheme.as_ref().map_err(told)?;
+                return Ok(Subject::of_preset(name, Preset::of_scheme(name, scheme.clone())));
+            }
         }
         match Preset::find(name) {
             Some(preset) => preset.map(|preset| Subject::of_preset(name, preset)),
@@ -105,13 +84,12 @@ impl Catalogue {
 
     fn unknown(&self, name: &str) -> String {
         let mut known: Vec<&str> = Preset::names().collect();
-        if let Some(gateway) = &self.gateway {
-            known.extend(gateway.sources.keys().map(SourceName::as_str));
-            known.extend(gateway.schemes.keys().map(String::as_str));
+        if let Some(senders) = &self.senders {
+            known.extend(senders.sources.keys().chain(senders.schemes.keys()).map(String::as_str));
         }
-        let what = if self.gateway.is_some() { "no source, scheme or preset" } else { "no preset" };
+        let what = if self.senders.is_some() { "no source, scheme or preset" } else { "no preset" };
         let hint = did_you_mean(name, known.into_iter());
-        let config = if self.gateway.is_some() { "" } else { "; for a source of your own give --config gateway.toml" };
+        let config = if self.senders.is_some() { "" } else { "; for a source of your own give --config gateway.toml" };
         format!("there is {what} `{name}`{hint}; `posthouse providers` lists the presets{config}")
     }
 }

@@ -108,14 +108,13 @@ async fn a_faulty_configuration_is_told_with_its_line() {
         .await
         .is(1, "cli/testdata/faulty.toml:3:10: there is no scheme `gihtub`");
     posthouse(&["check", "no-such-file.toml"], "", b"").await.is(1, "no-such-file.toml:1:1: cannot be read");
-    for command in [
-        &["verify", "--vectors", "-"][..],
-        &["verify", "--source", "a", "--request", "-"],
-        &["send", "--source", "a", "--event", "-"],
-    ] {
+    for command in [&["verify", "--source", "github", "--request", "-"][..], &["send", "--source", "github", "--event", "-"]] {
         let args = [command, &["--config", "cli/testdata/faulty.toml"]].concat();
-        posthouse(&args, SECRET, b"").await.is(2, "cli/testdata/faulty.toml:3:10: ");
+        posthouse(&args, SECRET, b"GET / HTTP/1.1\n\n").await.is(2, "cli/testdata/faulty.toml:3:10: ");
     }
+    let broken = file("broken.toml", "[sources.github");
+    let args = ["verify", "--vectors", "-", "--config", name(&broken)];
+    posthouse(&args, SECRET, b"").await.is(2, "broken.toml:1:");
 }
 
 #[tokio::test]
@@ -168,6 +167,59 @@ async fn what_is_doubtful_is_a_warning() {
         assert!(text.contains(&format!(": warning: {warning}")), "{warning}\n{text}");
     }
     assert_eq!(text.matches("warning").count(), 9, "{text}");
+}
+
+#[tokio::test]
+async fn what_can_never_work_is_a_warning() {
+    let said = async |settings: &str| {
+        let destination = format!("[destinations.d]\ntype = \"http\"\nsecret = \"d\"\n{settings}\n");
+        let path = file("reach.toml", destination);
+        let said = posthouse(&["check", name(&path)], "", b"").await;
+        said.is(0, "1 destination");
+        said.text()
+    };
+    for (url, allow, is_warned) in [
+        ("https://127.0.0.1/", "", true),
+        ("https://127.0.0.1/", "127.0.0.0/8", false),
+        ("https://127.0.0.1/", "10.0.0.0/8", true),
+        ("https://0x7f.1/", "", true),
+        ("https://169.254.169.254/", "", true),
+        ("https://[::ffff:169.254.169.254]/", "", true),
+        ("https://[::ffff:169.254.169.254]/", "169.254.169.254/32", false),
+        ("https://[::1]/", "::1/128", false),
+        ("https://[fc00::1]/", "", true),
+        ("https://8.8.8.8/", "", false),
+        ("https://[2606:4700::1111]/", "", false),
+        ("https://localhost/", "", true),
+        ("https://localhost./", "", true),
+        ("https://a.LOCALHOST/", "", true),
+        ("https://localhost/", "127.0.0.0/8", false),
+        ("https://localhost/", "10.0.0.0/8", true),
+        ("https://app.internal/", "", true),
+        ("https://app.internal/", "10.0.0.0/8", false),
+        ("https://printer.local/", "", true),
+        ("https://notlocal/", "", false),
+        ("https://app.local.example.com/", "", false),
+    ] {
+        let allow = if allow.is_empty() { String::new() } else { format!("allow_networks = [\"{allow}\"]\n") };
+        let text = said(&format!("url = \"{url}\"\n{allow}")).await;
+        assert_eq!(text.contains(": warning: destination `d`: `url`: "), is_warned, "{url} {allow}\n{text}");
+    }
+    let text = said("url = \"https://[::ffff:10.0.0.1]/\"").await;
+    assert!(text.contains("say `allow_networks = [\"10.0.0.1/32\"]`"), "{text}");
+    let oauth = "url = \"https://example.com/\"\nauth = { type = \"oauth2\", token_url = \"https://10.0.0.1/t\", client_id = \"a\", secret = \"b\" }";
+    let text = said(oauth).await;
+    assert!(text.contains("destination `d`: `token_url`: 10.0.0.1 is not public"), "{text}");
+}
+
+#[tokio::test]
+async fn a_registered_query_that_nothing_signs_is_a_warning() {
+    for (scheme, is_warned) in [("github", true), ("twilio", false), ("trello", false), ("mailgun", true)] {
+        let source = format!("[sources.a]\nscheme = \"{scheme}\"\nsecret = \"a\"\npublic_url = \"https://h/x?b=1\"\n");
+        let path = file("registered.toml", source);
+        let text = posthouse(&["check", name(&path)], "", b"").await.text();
+        assert_eq!(text.contains("the query of its `public_url` is not used"), is_warned, "{scheme}: {text}");
+    }
 }
 
 #[tokio::test]

@@ -1,15 +1,20 @@
 //! `posthouse verify --vectors`: whether a whole file of requests is judged as expected.
 
-use std::{borrow::Cow, io::Write};
+use std::io::Write;
 
-use shared::{location::Places, signatures::Refusal, time::Timestamp};
+use shared::{
+    door::{Keys, Rejection, Verdict},
+    time::Timestamp,
+};
 
 use crate::{
     Outcome, Stop, Surroundings,
     args::VerifyArgs,
-    files, handshakes,
+    capture, files, handshakes,
+    judgement::{Case, Judged, no_keys},
     subject::{Catalogue, Subject},
     vector::{Expected, Vector},
+    verify::printable,
 };
 
 /// Goes through all lines: one that cannot be read has failed, and the others are looked at all the same.
@@ -59,34 +64,35 @@ fn judge(catalogue: &Catalogue, vector: &Vector, now: Timestamp) -> Result<(), S
         return Err("has no `secrets`".to_owned());
     }
     let name = vector.scheme.as_deref().ok_or("has neither `scheme` nor `provider`")?;
-    let subject = catalogue.scheme(name)?;
+    let mut subject = catalogue.subject(name)?;
+    if !subject.is_configured && matches!(expected, Expected::Verdict { .. }) {
+        // Which methods are taken is a source's setting: here it is about signatures.
+        subject.source.methods = vec![vector.webhook.method.clone()];
+    }
+    let mut webhook = vector.webhook.clone();
+    if let Some(url) = subject.registered_url() {
+        capture::register(&mut webhook, &url);
+    }
+    let none = no_keys();
+    let keyring = vector.keyring.as_ref().unwrap_or(&none);
+    let keys = Keys { keyring, handshake_keyring: vector.handshake_secrets.as_ref(), fetched: None };
+    let case = Case { source: &subject.source, webhook: &webhook, keys, now };
+    if case.wants_key() {
+        return Err("cannot tell: its signing key has to be fetched; use --request".to_owned());
+    }
+    let verdict = case.verdict();
     match expected {
-        Expected::Answer(answer) => handshakes::disagreement(&subject, vector, answer, now).map_or(Ok(()), Err),
-        Expected::Verdict { valid } => match (*valid, proven(&subject, vector, now)?) {
-            (true, Ok(_)) | (false, Err(_)) => Ok(()),
-            (true, Err(refusal)) => Err(format!("expected valid, got invalid: {refusal}")),
-            (false, Ok(key_id)) => Err(format!("expected invalid, got valid by key {key_id}")),
-        },
+        Expected::Answer(answer) => handshakes::disagreement(&subject.source, &verdict, answer).map_or(Ok(()), Err),
+        Expected::Verdict { valid } => disagreement_of(&subject, *valid, &verdict).map_or(Ok(()), Err),
     }
 }
 
-/// The id of the key that proves it, or why none does. An error: it cannot be told, since a file of vectors is looked at without
-/// a network.
-pub(crate) fn proven(subject: &Subject, vector: &Vector, now: Timestamp) -> Result<Result<String, Refusal>, String> {
-    let Some(keyring) = &vector.keyring else {
-        let is_signed = subject.scheme.is_signed(&Places::new(&vector.webhook));
-        return Ok(Err(if is_signed { Refusal::UnusableKey } else { Refusal::MissingSignature }));
-    };
-    match subject.scheme.wanted_key(&vector.webhook, keyring, now) {
-        Ok(None) => {}
-        Ok(Some(_)) => return Err("cannot tell: its signing key has to be fetched; use --request".to_owned()),
-        Err(refusal) => return Ok(Err(refusal)),
+/// How a verdict differs from whether the request should be proven, if it does. A handshake that needs no signature proves nothing.
+fn disagreement_of(subject: &Subject, valid: bool, verdict: &Result<Verdict<'_>, Rejection>) -> Option<String> {
+    let proving = verdict.as_ref().ok().and_then(Verdict::key_id);
+    match (valid, proving) {
+        (true, Some(_)) | (false, None) => None,
+        (true, None) => Some(format!("expected valid, got {}", Judged::of(&subject.source, verdict).headline)),
+        (false, Some(key_id)) => Some(format!("expected invalid, got valid by key {key_id}")),
     }
-    let verified = subject.scheme.verify(&vector.webhook, keyring, None, now);
-    Ok(verified.map(|verified| verified.key_id().to_owned()))
-}
-
-/// Without what a terminal would obey.
-fn printable(text: &str) -> Cow<'_, str> {
-    if text.chars().any(char::is_control) { text.replace(char::is_control, "\u{fffd}").into() } else { text.into() }
 }

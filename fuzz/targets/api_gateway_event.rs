@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 use shared::{
     config::{BODY_BYTES_MAX, Gateway, Source},
+    location::Places,
     secrets::{KEYS_MAX, Keyring},
     signatures::preset::Preset,
     time::Timestamp,
@@ -63,5 +64,5 @@ fuzz_target!(|data: &[u8]| {
 
     let now = Timestamp::from_millis(parsed["requestContext"]["timeEpoch"].as_u64().unwrap_or(1_700_000_000_000));
     verify(&source.scheme, &webhook, keyring, now);
-    let _ = source.scheme.wanted_key(&webhook, keyring, now);
+    let _ = source.scheme.wanted_key(&Places::new(&webhook), keyring, now);
 });

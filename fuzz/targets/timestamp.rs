@@ -35,7 +35,7 @@ fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(text) else { return };
     let clock = std::str::from_utf8(clock).ok().and_then(|millis| millis.trim().parse().ok()).unwrap_or(1_700_000_000_000);
     let now = Timestamp::from_millis(clock);
-    let _ = Timestamp::parse_http_date(text);
+    let _ = Timestamp::parse_http_date(text, now);
     let code = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes()), format!("{text}.").as_bytes());
     let code = hex::encode(code);
     for (format, scheme) in SCHEMES.iter() {

@@ -542,7 +542,7 @@ def test_one_dead_letter_is_enough():
     assert (alarm["Threshold"], alarm["EvaluationPeriods"]) == (1, 1)
 
 
-@pytest.mark.parametrize("metric", ["Conflicts", "Replays"])
+@pytest.mark.parametrize("metric", ["Conflicts", "Replays", "Unreadable"])
 def test_one_webhook_that_is_not_what_it_was_is_enough(metric):
     alarm = properties(f"{metric}Alarm")
     assert (alarm["Namespace"], alarm["MetricName"], alarm["Threshold"]) == ({"Fn::Sub": "Posthouse/${AWS::StackName}"}, metric, 1)

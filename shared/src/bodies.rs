@@ -67,13 +67,22 @@ impl Bodies {
         if compressed.len() <= ITEM_BODY_BYTES_MAX {
             return Ok(StoredBody::InItem(compressed));
         }
+        self.put(sha256, compressed).await
+    }
+
+    /// Compresses a body that several events share, and stores it once, however small it is.
+    pub async fn keep_shared(&self, sha256: &BodyDigest, body: &[u8]) -> Result<StoredBody, BodyError> {
+        self.put(sha256, compress(body)?).await
+    }
+
+    async fn put(&self, sha256: &BodyDigest, compressed: Vec<u8>) -> Result<StoredBody, BodyError> {
         let key = format!("sha256/{}", sha256.to_hex());
         let put = self.client.put_object().bucket(&self.bucket).key(&key).body(ByteStream::from(compressed));
         put.send().await.map_err(|error| BodyError::Storage(aws::describe(&error)))?;
         Ok(StoredBody::InBucket(key))
     }
 
-    /// The exact body of an event.
+    /// The exact body that an event came in: of a batch, all of it. [`Event::own_part`] is the event's.
     pub async fn read(&self, event: &Event, stored: StoredBody) -> Result<Vec<u8>, BodyError> {
         let compressed = match stored {
             StoredBody::InItem(compressed) => compressed,

@@ -122,6 +122,11 @@ impl EventType {
     pub fn unknown() -> Self {
         Self("unknown".to_owned())
     }
+
+    /// The type of an event that has one which cannot be read, or whose id cannot be.
+    pub fn unreadable() -> Self {
+        Self("unreadable".to_owned())
+    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::{
     config::{self, ConfigError, Gateway, Pattern, SchemaVersion},
+    content::ContentError,
     contract::{Contract, ContractFailure, Violation},
     event::Event,
     jq::{Jq, JqFailure, JqInput},
@@ -20,6 +21,9 @@ pub const SCHEMA_BYTES_MAX: u64 = 1024 * 1024;
 pub const ORDER_KEY_BYTES_MAX: usize = 1024;
 /// Longest version, in bytes: of a number, DynamoDB keeps 38 digits.
 pub const ORDER_VERSION_BYTES_MAX: usize = 128;
+
+/// How an error calls the key of an order.
+const ORDER_KEY: &str = "order.key";
 
 /// All routes and contracts, compiled.
 #[derive(Debug, Default)]
@@ -88,6 +92,9 @@ pub enum RoutingFailure {
         /// From 1.
         column: usize,
     },
+    /// The contract is about JSON, and the body's content coding cannot be undone.
+    #[error("{0}, and its contract says what is in it")]
+    Undecodable(ContentError),
     /// Nobody can tell whether it keeps its contract.
     #[error("its contract cannot be checked: {0}")]
     Unchecked(JqFailure),
@@ -112,7 +119,7 @@ pub enum RoutingFailure {
 impl RoutingFailure {
     /// Whether a contract is not kept.
     pub const fn is_violation(&self) -> bool {
-        matches!(self, Self::Violation(_) | Self::UnknownSchemaVersion(_) | Self::NotJson { .. })
+        matches!(self, Self::Violation(_) | Self::UnknownSchemaVersion(_) | Self::NotJson { .. } | Self::Undecodable(_))
     }
 }
 
@@ -153,27 +160,30 @@ impl Routing {
     }
 
     /// What is sent of an event to a destination. Of several routes that lead there, the first whose filter lets the event
-    /// through.
-    pub fn plan(&self, event: &Event, destination: &DestinationName, body: Vec<u8>) -> Result<Plan, RoutingFailure> {
-        let Some(source) = self.sources.get(&event.key.source) else { return Ok(Plan::unchanged(body)) };
+    /// through. `stored` is the body that it came in; of a batch, its own part is sent.
+    pub fn plan(&self, event: &Event, destination: &DestinationName, stored: Vec<u8>) -> Result<Plan, RoutingFailure> {
+        let own = |stored: Vec<u8>| if event.part.is_some() { event.own_part(&stored).to_vec() } else { stored };
+        let Some(source) = self.sources.get(&event.key.source) else { return Ok(Plan::unchanged(own(stored))) };
         let contracts: Vec<_> = source.contracts.iter().filter(|contract| matches(&contract.types, event)).collect();
         let mut routes = source.routes_to(event, destination).peekable();
-        // Most routes need no expression, and then the body is not parsed.
-        let is_plain = routes.peek().is_none_or(|route| route.is_plain());
-        if contracts.is_empty() && is_plain {
-            return Ok(Plan::unchanged(body));
+        // Most routes need no expression, and then the body is neither decoded nor parsed.
+        let needed_by = routes.peek().and_then(|route| route.first_expression());
+        if contracts.is_empty() && needed_by.is_none() {
+            return Ok(Plan::unchanged(own(stored)));
         }
-        let input = JqInput::new(&body, event).map_err(|failure| match failure {
-            JqFailure::NotJson { line, column } if !contracts.is_empty() => RoutingFailure::NotJson { line, column },
-            failure => RoutingFailure::Expression { what: "filter", failure },
+        let input = JqInput::new(&stored, event).map_err(|failure| match (failure, needed_by) {
+            (failure, Some(what)) if contracts.is_empty() => RoutingFailure::Expression { what, failure },
+            (JqFailure::NotJson { line, column }, _) => RoutingFailure::NotJson { line, column },
+            (JqFailure::Undecodable(error), _) => RoutingFailure::Undecodable(error),
+            (failure, _) => RoutingFailure::Unchecked(failure),
         })?;
         contracts.iter().try_for_each(|contract| contract.check(event, &input))?;
-        if is_plain {
-            return Ok(Plan::unchanged(body));
+        if needed_by.is_none() {
+            return Ok(Plan::unchanged(own(stored)));
         }
         for route in routes {
             if route.lets_through(&input)? {
-                return route.make(&input, body).map(Plan::Send);
+                return route.make(&input, own(stored)).map(Plan::Send);
             }
         }
         Ok(Plan::Skip)
@@ -281,8 +291,14 @@ impl CompiledRoute {
         })
     }
 
-    const fn is_plain(&self) -> bool {
-        self.filter.is_none() && self.map.is_none() && self.order.is_none()
+    /// The key of its first expression, if it has any: what needs the body to be JSON.
+    const fn first_expression(&self) -> Option<&'static str> {
+        match self {
+            Self { filter: Some(_), .. } => Some("filter"),
+            Self { map: Some(_), .. } => Some("map"),
+            Self { order: Some(_), .. } => Some(ORDER_KEY),
+            _ => None,
+        }
     }
 
     fn lets_through(&self, input: &JqInput) -> Result<bool, RoutingFailure> {
@@ -302,9 +318,8 @@ impl CompiledRoute {
 }
 
 fn order_key(key: &Jq, input: &JqInput) -> Result<String, RoutingFailure> {
-    const WHAT: &str = "order.key";
-    let unusable = |gives| RoutingFailure::Unusable { what: WHAT, gives };
-    match key.one(input).map_err(|failure| RoutingFailure::Expression { what: WHAT, failure })? {
+    let unusable = |gives| RoutingFailure::Unusable { what: ORDER_KEY, gives };
+    match key.one(input).map_err(|failure| RoutingFailure::Expression { what: ORDER_KEY, failure })? {
         Value::String(text) if text.is_empty() => Err(unusable("an empty text; it must say what the event is about")),
         Value::String(text) if text.len() > ORDER_KEY_BYTES_MAX => Err(unusable("a text of more than 1,024 bytes")),
         Value::String(text) => Ok(text),

@@ -2,7 +2,7 @@
 //!
 //! A keyring is JSON, `{"keys":[{"id":"…","secret":"…","notAfter":"2026-11-22T06:24:35Z"}]}`, newest key first; a key without
 //! `notAfter` is valid until a rotation gives it one. A secret that is no JSON object is a keyring of one key with the id
-//! `initial`, so that a provider's secret can be pasted as it is. `{"keys":[],"enrolUntil":"…"}` opens enrolment: until then,
+//! `initial`, so that a provider's secret can be pasted as it is. White space around a secret is no part of it, in either form. `{"keys":[],"enrolUntil":"…"}` opens enrolment: until then,
 //! one secret that a provider's handshake brings is added to the keys.
 
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
@@ -41,6 +41,12 @@ impl Secret {
     /// Wraps a secret text.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
+    }
+
+    /// The secret without white space and byte order marks around it. An editor, a shell or a web page puts them there, and no
+    /// provider has them in its secrets.
+    fn trimmed(&self) -> Self {
+        Self::new(trimmed(&self.0))
     }
 
     /// The secret itself. Never for a log, a metric, an error or a queue.
@@ -84,7 +90,7 @@ pub enum KeyringError {
     #[error("the secret has no key; put the provider's signing secret into it")]
     Empty,
     /// An empty key would verify what anybody signed with nothing.
-    #[error("the key `{0}` is empty")]
+    #[error("the secret of the key `{0}` is empty, or white space alone")]
     EmptyKey(String),
     /// Too many keys.
     #[error("the keyring has more than {KEYS_MAX} keys")]
@@ -112,7 +118,7 @@ impl Keyring {
             #[serde(default, with = "rfc3339")]
             enrol_until: Option<Timestamp>,
         }
-        let text = text.trim();
+        let text = trimmed(text);
         if !text.starts_with('{') {
             return Self::new(vec![Key { id: INITIAL_KEY_ID.to_owned(), secret: Secret::new(text), not_after: None }]);
         }
@@ -125,8 +131,9 @@ impl Keyring {
         }
     }
 
-    /// A keyring of these keys, newest first.
+    /// A keyring of these keys, newest first. White space around their secrets is no part of them.
     pub fn new(keys: Vec<Key>) -> Result<Self, KeyringError> {
+        let keys: Vec<Key> = keys.into_iter().map(|key| Key { secret: key.secret.trimmed(), ..key }).collect();
         if keys.is_empty() || (keys.len() == 1 && keys[0].id == INITIAL_KEY_ID && keys[0].secret.expose().is_empty()) {
             return Err(KeyringError::Empty);
         }
@@ -237,6 +244,10 @@ pub struct Keyrings {
     cache: Mutex<HashMap<String, Cached>>,
 }
 
+fn trimmed(text: &str) -> &str {
+    text.trim_matches(|character: char| character.is_whitespace() || character == '\u{feff}')
+}
+
 /// Compares in a time that depends on the lengths alone.
 fn same(one: &str, other: &str) -> bool {
     one.as_bytes().ct_eq(other.as_bytes()).into()
@@ -297,6 +308,8 @@ impl Keyrings {
 
     /// Adds a secret that a handshake has brought to the keyring `name`, if its operator has opened enrolment.
     pub async fn enrol(&self, name: &str, secret: Secret, now: Timestamp) -> Result<Enrolment, SecretsError> {
+        // As it reads back.
+        let secret = secret.trimmed();
         let known = self.cache.lock().await.get(name).cloned();
         let recent = Duration::from_secs(ENROLMENT_CACHE_SECONDS);
         let is_there = |keyring: &Keyring| keyring.valid_at(now).any(|key| same(key.secret.expose(), secret.expose()));
@@ -418,6 +431,31 @@ mod tests {
     }
 
     #[test]
+    fn white_space_around_a_secret_is_no_part_of_it() {
+        for around in ["\n", " \t\r\n", "\u{a0}", "\u{feff}", "\u{feff}\n\u{a0}\u{3000}"] {
+            let plain = Keyring::parse(&format!("{around}a b{around}")).unwrap();
+            assert_eq!(plain.keys()[0].secret.expose(), "a b", "{around:?}");
+            let key = |id: &str, secret: &str| serde_json::json!({"id": id, "secret": format!("{around}{secret}{around}")});
+            let text = serde_json::json!({"keys": [key("a", "a b"), key("b", "whsec_c")]}).to_string();
+            let keyring = Keyring::parse(&format!("{around}{text}{around}")).unwrap();
+            let secrets: Vec<&str> = keyring.keys().iter().map(|key| key.secret.expose()).collect();
+            assert_eq!(secrets, ["a b", "whsec_c"], "{around:?}");
+            assert_eq!(Keyring::parse(&keyring.expose()).unwrap(), keyring, "{around:?}");
+        }
+    }
+
+    #[test]
+    fn a_secret_of_white_space_alone_is_refused() {
+        for blank in ["", " ", "\n", "\u{a0}\u{feff}"] {
+            assert_eq!(Keyring::parse(blank), Err(KeyringError::Empty), "{blank:?}");
+            let text = serde_json::json!({"keys": [{"id": "b", "secret": "s"}, {"id": "a", "secret": blank}]}).to_string();
+            let error = Keyring::parse(&text).unwrap_err();
+            assert_eq!(error, KeyringError::EmptyKey("a".into()), "{blank:?}");
+            assert_eq!(error.to_string(), "the secret of the key `a` is empty, or white space alone");
+        }
+    }
+
+    #[test]
     fn a_key_is_valid_until_its_not_after_and_not_at_it() {
         let not_after = Timestamp::from_seconds(1000);
         let key = |id: &str, not_after| Key { id: id.into(), secret: Secret::new("s"), not_after };
@@ -446,6 +484,9 @@ mod tests {
         };
         let keyring = enrolled("2026-11-22T07:00:00Z").unwrap();
         assert_eq!(keyring.keys()[0].secret.expose(), "brought");
+        let blanks = Keyring::parse(r#"{"keys":[],"enrolUntil":"2026-11-22T07:00:00Z"}"#).unwrap();
+        let blanks = blanks.enrolled(Secret::new(" brought\n"), now).unwrap().unwrap();
+        assert_eq!(blanks.keys(), keyring.keys(), "as it reads back");
         assert!(keyring.enrolled(Secret::new("another"), now).is_none(), "one opening is for one secret");
         assert!(enrolled("2026-11-22T06:00:00Z").is_none(), "over");
         assert!(enrolled("2026-11-22T07:00:01Z").is_none(), "longer than may be");

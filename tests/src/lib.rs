@@ -18,6 +18,8 @@
 //! - [`certificate`] makes up what it shows in TLS.
 //! - [`server`] is the HTTP server under the first two.
 //! - [`model`] is AWS itself in memory, for tests that need neither a stack nor time.
+//! - [`agreement`] sends requests to the receiver in that model and asks the command line about them.
+//! - [`passage`] is one gateway in that model, from a request to what its destinations have.
 //! - [`simulation`] is the whole gateway in that model, with a fault at any call; [`strangers`] is what nobody signed.
 //!
 //! What always holds: both servers listen on loopback alone. A stack is shared by journeys that run at the same time,
@@ -27,12 +29,15 @@
 #![allow(clippy::disallowed_methods, reason = "programs around the stack live in real time")]
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that cannot go on has failed"))]
 
+pub mod agreement;
 pub mod certificate;
 pub mod control;
 pub mod destination;
 pub mod model;
+pub mod passage;
 mod process;
 pub mod providers;
+pub mod reading;
 pub mod server;
 pub mod simulation;
 pub mod stack;

@@ -538,12 +538,16 @@ pub fn signed_content_of(sample: &Sample) -> Sample {
 }
 
 /// The sources of the local gateway configuration that are the same partner.
-const PARTNERS: [&str; 25] = [
+const PARTNERS: [&str; 29] = [
     "partner",
     "partner2",
     "capped",
     "fragile",
     "strict",
+    "counted",
+    "json",
+    "first",
+    "digested",
     "latest",
     "targets",
     "routed",
@@ -570,7 +574,7 @@ const PARTNERS: [&str; 25] = [
 fn provider_of(source: &str) -> (Provider, &'static str) {
     match source {
         "github" | "github-latest" => (Provider::Github, "github"),
-        "stripe" => (Provider::Stripe, "stripe"),
+        "stripe" | "readable" | "batched" | "compressed" => (Provider::Stripe, "stripe"),
         "shopify" => (Provider::Shopify, "shopify"),
         source if PARTNERS.contains(&source) => (Provider::StandardWebhooks, "partner"),
         "slack" => (Provider::Slack, "slack"),

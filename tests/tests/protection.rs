@@ -129,6 +129,8 @@ impl Stack {
             headers: BTreeMap::new(),
             body_bytes: body.len(),
             sha256: BodyDigest::of(body.as_bytes()),
+            compared_sha256: None,
+            part: None,
             key_id: "initial".to_owned(),
             destinations: vec![ci()],
             expires_at: now.plus(HORIZON),

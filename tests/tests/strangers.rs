@@ -34,6 +34,7 @@ fn headers() -> impl Strategy<Value = Vec<(String, String)>> {
             "x-gitlab-token",
             "x-trello-webhook",
             "content-type",
+            "content-encoding",
             "host",
         ])
         .prop_map(str::to_owned),
@@ -45,6 +46,7 @@ fn headers() -> impl Strategy<Value = Vec<(String, String)>> {
         "t=[0-9]{0,20},v1=[0-9a-f]{0,64}(,v0=.*)?",
         "v1,[A-Za-z0-9+/=]{0,44}",
         "[0-9]{1,20}",
+        "(gzip|deflate|br|zstd|identity)(, ?(gzip|deflate|br|zstd|utf-8)){0,2}",
         any::<String>(),
     ];
     vec((name, value), 0..6)

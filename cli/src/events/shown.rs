@@ -38,8 +38,8 @@ pub(super) fn pair(pair: &Pair) -> String {
         ("event id", [second.first.event_id.to_string(), second.event.key.event_id.to_string()]),
         ("type", cell(|event| event.event_type.to_string())),
         ("received", cell(|event| event.received_at.to_rfc3339())),
-        ("bytes", cell(|event| event.body_bytes.to_string())),
-        ("sha256", cell(|event| short(&event.sha256))),
+        ("bytes", cell(|event| event.own_bytes().to_string())),
+        ("sha256", cell(|event| short(event.own_sha256()))),
         ("key", cell(|event| event.key_id.clone())),
     ];
     let width = rows.iter().map(|(_, [left, _])| left.chars().count()).max().unwrap_or_default();
@@ -69,8 +69,9 @@ pub(super) fn beside(key: &EventKey, first: Option<&Event>, seconds: &[Quarantin
 
 /// One thing in quarantine, in a line.
 pub(super) fn second(second: &Quarantined) -> String {
-    let Event { key, sha256, body_bytes, received_at, .. } = &second.event;
-    format!("{} {key}: {body_bytes} bytes, received {}, SHA-256 {}", second.kind, received_at.to_rfc3339(), short(sha256))
+    let event = &second.event;
+    let (bytes, received_at, sha256) = (event.own_bytes(), event.received_at.to_rfc3339(), short(event.own_sha256()));
+    format!("{} {}: {bytes} bytes, received {received_at}, SHA-256 {sha256}", second.kind, event.key)
 }
 
 /// An event and what became of it.
@@ -119,7 +120,7 @@ fn described(event: &Event) -> String {
     if let Some(occurred_at) = event.occurred_at {
         text += &line("occurred", occurred_at.to_rfc3339());
     }
-    text += &line("body", format!("{} bytes, SHA-256 {}", event.body_bytes, event.sha256.to_hex()));
+    text += &line("body", format!("{} bytes, SHA-256 {}", event.own_bytes(), event.own_sha256().to_hex()));
     text += &line("key", &event.key_id);
     text += &line("goes to", names(&event.destinations));
     for (name, value) in &event.headers {
@@ -204,8 +205,8 @@ fn of_event(event: &Event) -> Value {
         "receivedAt": event.received_at.to_rfc3339(),
         "occurredAt": event.occurred_at.map(Timestamp::to_rfc3339),
         "expiresAt": event.expires_at.to_rfc3339(),
-        "bodyBytes": event.body_bytes,
-        "sha256": event.sha256.to_hex(),
+        "bodyBytes": event.own_bytes(),
+        "sha256": event.own_sha256().to_hex(),
         "keyId": event.key_id,
         "headers": event.headers,
         "destinations": event.destinations,
@@ -232,6 +233,8 @@ pub(super) mod tests {
             headers: BTreeMap::from([("x-a".to_owned(), "1\u{1b}[2J".to_owned())]),
             body_bytes: body.len(),
             sha256: BodyDigest::of(body),
+            compared_sha256: None,
+            part: None,
             key_id: "initial".to_owned(),
             destinations: vec![DestinationName::parse("ci").unwrap(), DestinationName::parse("audit").unwrap()],
             expires_at: Timestamp::from_seconds(1_700_100_000),

@@ -43,6 +43,7 @@ fn secret(alternative: &Alternative) -> String {
         None => SECRET.to_owned(),
         Some(Encoding::Hex) => "00ff10".to_owned(),
         Some(Encoding::Base64 | Encoding::Base64url) => BASE64_STANDARD.encode("a key of some bytes"),
+        Some(Encoding::Base64OfHex) => BASE64_STANDARD.encode("00ff10"),
     };
     alternative.secret.id_separator.as_ref().map_or(text.clone(), |separator| format!("key{separator}{text}"))
 }
@@ -51,10 +52,18 @@ fn secret(alternative: &Alternative) -> String {
 async fn a_sample_of_every_symmetric_preset_is_genuine() {
     let json = file("sample.json", r#"{"id":"evt_1","value":[{"a":1}],"events":[{"action":"added"}]}"#);
     let form = file("sample-form", "bt_payload=eA&AccountSid=AC1");
+    let transaction = r#"{"id":"1","status":"APPROVED","amount_in_cents":1}"#;
+    let listed = r#"["transaction.id","transaction.status","transaction.amount_in_cents"]"#;
+    let listed = format!(r#"{{"signature":{{"properties":{listed}}},"data":{{"transaction":{transaction}}}}}"#);
+    let listed = file("sample-listed.json", &listed);
     let mut sent = 0;
     for preset in Preset::names() {
         let scheme = Preset::find(preset).unwrap().unwrap().scheme;
-        let event = if preset == "braintree" { &form } else { &json };
+        let event = match preset {
+            "braintree" | "nuvei" => &form,
+            "wompi" => &listed,
+            _ => &json,
+        };
         let key = secret(&scheme.alternatives[0]);
         let url = "https://hooks.example.com/v1/webhooks/a?b=c";
         let said = posthouse(&["send", "--source", preset, "--event", name(event), "--url", url, "--dry-run"], &key, b"").await;
@@ -67,7 +76,7 @@ async fn a_sample_of_every_symmetric_preset_is_genuine() {
         assert_eq!(verdict.status, 0, "{preset}: {}\n{}", verdict.text(), said.text());
         sent += 1;
     }
-    assert!(sent > 80, "{sent}");
+    assert!(sent > 130, "{sent}");
 }
 
 #[tokio::test]
@@ -82,7 +91,7 @@ async fn a_sample_is_posted_and_its_answer_shown() {
         let url = format!("{url}/github?a=b");
         let said =
             posthouse(&["send", "--source", "github", "--event", "events/github-push.json", "--url", &url], SECRET, b"").await;
-        assert_eq!((said.text().as_str(), said.status), (words, status));
+        assert_eq!((said.text(), said.status), (format!("event id {FRESH_ID}, type push\n{words}"), status));
         let request = request.await.unwrap();
         let head = String::from_utf8_lossy(&request).to_ascii_lowercase();
         assert!(head.starts_with("post /github?a=b http/1.1\r\n"), "{head}");
@@ -129,6 +138,34 @@ async fn headers_are_as_given_or_guessed() {
     let shopify =
         ["send", "--source", "shopify", "--event", "events/shopify-orders-create.json", "--url", "https://h/", "--dry-run"];
     posthouse(&shopify, SECRET, b"").await.is(0, "x-shopify-topic: orders/create\r\n");
+}
+
+#[tokio::test]
+async fn only_the_sources_name_is_taken_from_a_samples_and_what_is_sent_is_told() {
+    let beside = |stem: &str| {
+        let path = std::env::temp_dir().join(format!("{stem}.json"));
+        std::fs::write(&path, r#"{"id":1}"#).unwrap();
+        path
+    };
+    for (source, stem, event_type) in [
+        ("shopify", "orders-create", "orders-create"),
+        ("shopify", "shopify-orders-paid", "orders-paid"),
+        ("github", "a-push", "a-push"),
+        ("github", "github-push", "push"),
+    ] {
+        let (url, request) = server("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+        let event = beside(stem);
+        let said = posthouse(&["send", "--source", source, "--event", name(&event), "--url", &url], SECRET, b"").await;
+        said.is(0, &format!(", type {event_type}\n200 OK\n"));
+        assert!(String::from_utf8_lossy(&request.await.unwrap()).contains(&format!(": {event_type}\r\n")), "{stem}");
+    }
+    let refusing = "[sources.a]\nscheme = \"stripe\"\nsecret = \"a\"\nevent = { unreadable = \"refuse\" }\n";
+    let config = file("refusing-send.toml", refusing);
+    let (url, _request) = server("HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").await;
+    let args = ["send", "--source", "a", "--event", "-", "--config", name(&config), "--url", &url];
+    posthouse(&args, SECRET, b"{}")
+        .await
+        .is(1, "no event: refused with 400: there is no event id at `json:/id`\n400 Bad Request\n");
 }
 
 #[tokio::test]

@@ -32,6 +32,15 @@ async fn verify(source: &str, request: &[u8], secret: &str) -> Said {
     posthouse(&["verify", "--source", source, "--request", "-"], secret, request).await
 }
 
+/// Each line begins as it is wanted, and the status says that something failed.
+fn fails_with_lines(said: &Said, wanted: &[&str]) {
+    let text = said.text();
+    assert_eq!((text.lines().count(), said.status), (wanted.len(), 1), "{text}");
+    for (line, wanted) in text.lines().zip(wanted) {
+        assert!(line.starts_with(wanted), "{line}\n{wanted}");
+    }
+}
+
 #[tokio::test]
 async fn every_vector_is_judged_as_expected() {
     for name in ["signatures", "handshakes"] {
@@ -105,7 +114,6 @@ async fn what_disagrees_or_cannot_be_read_has_failed_and_the_rest_goes_on() {
         ]),
     ];
     let said = posthouse(&["verify", "--vectors", "-"], "", &file.concat()).await;
-    let text = said.text();
     let wanted = [
         "line 2: github-fallback-secret: expected invalid, got valid by key 2",
         "line 3: github-fallback-secret: expected valid, got invalid: the signature does not match",
@@ -117,10 +125,7 @@ async fn what_disagrees_or_cannot_be_read_has_failed_and_the_rest_goes_on() {
         "line 13: twitter-crc: expected another header x-a",
         "5 passed, 8 failed",
     ];
-    assert_eq!((text.lines().count(), said.status), (wanted.len(), 1), "{text}");
-    for (line, wanted) in text.lines().zip(wanted) {
-        assert!(line.starts_with(wanted), "{line}\n{wanted}");
-    }
+    fails_with_lines(&said, &wanted);
 }
 
 #[tokio::test]
@@ -236,10 +241,166 @@ async fn a_url_of_another_spelling_is_found() {
 }
 
 #[tokio::test]
-async fn a_handshake_and_a_method_that_is_not_taken_are_noted() {
-    let get = b"GET /?hub.mode=subscribe HTTP/1.1\nhost: h\n\n";
-    verify("meta", get, SECRET).await.is(1, "note        this is a handshake: answered without a signature");
-    verify("github", get, SECRET).await.is(1, "note        the receiver refuses GET with 405");
+async fn a_registered_query_is_tried_in_its_order_and_never_replaces_the_requests() {
+    let signed = |query: &str| {
+        use hmac::{Hmac, KeyInit, Mac};
+        let mut mac = Hmac::<sha1::Sha1>::new_from_slice(SECRET.as_bytes()).unwrap();
+        mac.update(format!("https://hooks.example.com/t?{query}CallSidCA1").as_bytes());
+        base64::Engine::encode(&base64::engine::general_purpose::STANDARD, mac.finalize().into_bytes())
+    };
+    let request = |query: &str, signature: &str| {
+        format!(
+            "POST /t{query} HTTP/1.1\nHost: hooks.example.com\nX-Twilio-Signature: {signature}\n\
+             Content-Type: application/x-www-form-urlencoded\n\nCallSid=CA1"
+        )
+    };
+    let registered = "https://hooks.example.com/t?b=456&a=123";
+    let config =
+        file("twilio.toml", format!("[sources.tw]\nscheme = \"twilio\"\nsecret = \"t\"\npublic_url = \"{registered}\"\n"));
+    let ways = [vec!["--source", "tw", "--config", name(&config)], vec!["--source", "twilio", "--url", registered]];
+    for way in ways {
+        let args = [&["verify", "--request", "-"], &way[..]].concat();
+        let sorted = request("?a=123&b=456", &signed("b=456&a=123"));
+        posthouse(&args, SECRET, sorted.as_bytes()).await.is(0, "URL         signed with the query as it is registered");
+        let none = request("", &signed("b=456&a=123"));
+        posthouse(&args, SECRET, none.as_bytes()).await.is(1, "invalid: the signature does not match");
+    }
+}
+
+#[tokio::test]
+async fn a_handshake_is_told_as_the_receiver_answers_it() {
+    let get = b"GET /?hub.mode=subscribe&hub.challenge=1158&hub.verify_token=word HTTP/1.1\nhost: h\n\n";
+    let meta = ["verify", "--source", "meta", "--request", "-"];
+    posthouse(&meta, "", get).await.is(2, "depends on the source's handshake secret: give --handshake-secret-file");
+    let with = async |word: &str| {
+        let secret = file(&format!("handshake-{word}"), word);
+        posthouse(&[&meta[..], &["--handshake-secret-file", name(&secret)]].concat(), "", get).await
+    };
+    with("word").await.is(0, "handshake: answered 200\n  scheme      meta: hmac-sha256\n  body        4 bytes\n");
+    with("other")
+        .await
+        .is(1, "handshake: refused with 403: the handshake is not what its protocol demands: `query:hub.verify_token`");
+    let head = b"HEAD /trello HTTP/1.1\nhost: h\n\n";
+    posthouse(&["verify", "--source", "trello", "--request", "-"], "", head).await.is(0, "handshake: answered 200\n");
+    let okta = b"GET / HTTP/1.1\nhost: h\nx-okta-verification-challenge: abc\n\n";
+    posthouse(&["verify", "--source", "okta", "--request", "-"], "", okta).await.is(0, "bytes: {\"verification\":\"abc\"}\n");
+    let asana = b"POST / HTTP/1.1\nhost: h\nx-hook-secret: hush-hush-hush\n\n{}";
+    let said = posthouse(&["verify", "--source", "asana", "--request", "-"], "", asana).await;
+    said.is(0, "  enrols      its secret becomes a key of the source while enrolment is open; else it is answered 403\n");
+    assert!(!said.text().contains("hush"));
+    let slack = br#"{"type":"url_verification","challenge":"abc"}"#;
+    let unsigned = [&b"POST / HTTP/1.1\nhost: h\n\n"[..], slack].concat();
+    verify("slack", &unsigned, SECRET)
+        .await
+        .is(1, "  note        this is a handshake: it is answered once its signature is right\n");
+    let signed =
+        posthouse(&["send", "--source", "slack", "--event", "-", "--url", "https://h/", "--dry-run"], SECRET, slack).await;
+    let said = verify("slack", &signed.output, SECRET).await;
+    said.is(0, "handshake: answered 200\n  scheme      slack: hmac-sha256\n  key         initial\n  body        3 bytes: abc\n");
+}
+
+#[tokio::test]
+async fn what_the_receiver_refuses_is_refused_in_the_first_line() {
+    let ping = std::fs::read("cli/testdata/github-ping.http");
+    let ping = ping.or_else(|_| std::fs::read("../cli/testdata/github-ping.http")).unwrap();
+    let put = [b"PUT", ping.strip_prefix(b"POST").unwrap()].concat();
+    verify("github", &put, SECRET)
+        .await
+        .is(1, "refused with 405: this source takes POST\n  scheme      github: hmac-sha256\n  key ");
+    let of = async |settings: &str, request: &[u8]| {
+        let config = file("refusing-verify.toml", format!("[sources.a]\nscheme = \"github\"\nsecret = \"a\"\n{settings}"));
+        posthouse(&["verify", "--source", "a", "--request", "-", "--config", name(&config)], SECRET, request).await
+    };
+    of("", &ping).await.is(0, "  answer      202\n");
+    of("answer = { status = 204 }", &ping).await.is(0, "  answer      204\n");
+    of("methods = [\"PUT\"]", &put).await.is(0, "valid\n");
+    of("body_bytes_max = 3478", &ping).await.is(1, "refused with 413: the body is larger than the 3478 bytes");
+    of("event = { id = \"json:/none\", unreadable = \"refuse\" }", &ping)
+        .await
+        .is(1, "refused with 400: there is no event id at `json:/none`\n");
+    of("", b"POST / HTTP/1.1\n\n")
+        .await
+        .is(1, "invalid: the signature is missing\n  scheme      a: hmac-sha256\n  answer      401\n");
+    let svix = b"POST / HTTP/1.1\nsvix-id: a\nsvix-timestamp: 1700000000\nsvix-signature: v1,AAAA\n\n";
+    verify("svix", svix, "not base64!").await.is(1, "  answer      503\n");
+}
+
+#[tokio::test]
+async fn a_line_is_judged_by_the_source_that_it_names() {
+    let config = file(
+        "vector-sources.toml",
+        r#"
+        [schemes.typo]
+        algoritm = "token"
+        [schemes.impossible]
+        algorithm = "hmac-sha256"
+        signed = "nothing"
+        signature = { at = "header:x-s", encoding = "hex" }
+        [sources.gets]
+        scheme = "gitlab"
+        secret = "a"
+        methods = ["GET"]
+        [sources.shakes]
+        scheme = "gitlab"
+        secret = "a"
+        handshake = { method = "HEAD", signed = false, answer = { status = 204 } }
+        [sources.strict]
+        scheme = "github"
+        secret = "a"
+        event = { id = "json:/id", unreadable = "refuse" }
+        [sources.bad]
+        scheme = "typo"
+        secret = "a"
+        [sources.square]
+        scheme = "square"
+        secret = "a"
+        public_url = "https://example.com/registered"
+        "#,
+    );
+    let gitlab = |source: &str, method: &str, expect: &str| {
+        json!({"id": format!("{source}-{method}"), "scheme": source, "method": method, "url": "https://h/", "body_b64": "e30=",
+            "headers": [["X-Gitlab-Token", "word"]], "secrets": ["word"], "expect": expect})
+    };
+    let shakes = json!({"id": "shakes", "scheme": "shakes", "method": "HEAD", "url": "https://h/", "headers": [], "body_b64": "",
+        "secrets": [], "respond": {"status": 204}});
+    let strict = |expect: &str| {
+        let mut strict = vector("github-fallback-secret");
+        (strict["scheme"], strict["expect"]) = ("strict".into(), expect.into());
+        strict
+    };
+    let mut square = vectors("signatures");
+    square.retain(|vector| vector["scheme"] == "square" && vector["expect"] == "valid");
+    // Signed over another URL than the registered one.
+    square[0]["expect"] = "invalid".into();
+    let file = [
+        gitlab("gets", "GET", "valid"),
+        gitlab("gets", "POST", "invalid"),
+        shakes,
+        square.remove(0),
+        strict("invalid"),
+        gitlab("gets", "POST", "valid"),
+        strict("valid"),
+        gitlab("bad", "POST", "valid"),
+        gitlab("typo", "POST", "valid"),
+        gitlab("impossible", "POST", "valid"),
+        gitlab("gitlap", "POST", "valid"),
+        gitlab("gitlab", "POST", "valid"),
+    ];
+    let args = ["verify", "--vectors", "-", "--config", name(&config)];
+    let said = posthouse(&args, "", &lines(&file)).await;
+    let text = said.text();
+    let wanted = [
+        "line 6: gets-POST: expected valid, got refused with 405: this source takes GET",
+        "line 7: github-fallback-secret: expected valid, got refused with 400: ",
+        "line 8: bad-POST: ",
+        "line 9: typo-POST: ",
+        "line 10: impossible-POST: ",
+        "line 11: gitlap-POST: there is no source, scheme or preset `gitlap` (did you mean `gitlab` or `gitea`?)",
+        "6 passed, 6 failed",
+    ];
+    fails_with_lines(&said, &wanted);
+    assert_eq!(text.matches("scheme `typo`: unknown field `algoritm`").count(), 2, "{text}");
+    assert_eq!(text.matches("scheme `impossible`: ").count(), 1, "{text}");
 }
 
 #[tokio::test]
@@ -282,7 +443,8 @@ fn hidden(vector: &Value, parsed: &Vector) -> Vec<String> {
         );
     }
     hidden.retain(|text| {
-        text.len() >= SEARCHED_CHARS_MIN && text != "signature" && text.bytes().any(|byte| !byte.is_ascii_digit())
+        let is_name = ["signature", "timestamp"].contains(&text.as_str());
+        text.len() >= SEARCHED_CHARS_MIN && !is_name && text.bytes().any(|byte| !byte.is_ascii_digit())
     });
     hidden
 }

@@ -37,7 +37,9 @@ impl Answer<'_> {
 #[derive(Debug)]
 pub(crate) struct Accepted<'a> {
     pub(crate) source: &'a Source,
-    pub(crate) event_id: EventId,
+    /// One, or those of a batch in its order.
+    pub(crate) event_ids: Vec<EventId>,
+    pub(crate) is_batch: bool,
     /// It was there before; a conflict in quarantine counts as one, since a sender that is told "no" only sends it again.
     pub(crate) duplicate: bool,
 }
@@ -47,19 +49,27 @@ pub(crate) struct Accepted<'a> {
 struct AcceptedBody<'a> {
     status: &'a str,
     source: &'a SourceName,
-    event_id: &'a EventId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event_id: Option<&'a EventId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event_ids: Option<&'a [EventId]>,
 }
 
 impl Accepted<'_> {
-    /// `{"status":"accepted"|"duplicate","source","eventId"}` with 202 or 200, or what the source wants instead.
+    /// `{"status":"accepted"|"duplicate","source","eventId"}` with 202 or 200, or what the source wants instead. Of a batch,
+    /// `eventIds`; it is a duplicate if all its events are.
     pub(crate) fn into_response(self) -> ApiGatewayV2httpResponse {
-        let (status, word) = if self.duplicate { (200, "duplicate") } else { (202, "accepted") };
+        let word = if self.duplicate { "duplicate" } else { "accepted" };
         let mut response = ApiGatewayV2httpResponse::default();
-        response.status_code = self.source.answer.status.unwrap_or(status).into();
+        response.status_code = self.source.answer.status_of(self.duplicate).into();
         match &self.source.answer.body {
             Some(body) => response.body = Some(Body::Text(body.clone())),
             None => {
-                let body = AcceptedBody { status: word, source: &self.source.name, event_id: &self.event_id };
+                let (event_id, event_ids) = match self.is_batch {
+                    true => (None, Some(self.event_ids.as_slice())),
+                    false => (self.event_ids.first(), None),
+                };
+                let body = AcceptedBody { status: word, source: &self.source.name, event_id, event_ids };
                 // Names and a word: serializing them cannot fail.
                 response.body = Some(Body::Text(serde_json::to_string(&body).unwrap_or_default()));
                 let json = HeaderValue::from_static("application/json");
@@ -80,7 +90,7 @@ mod tests {
         let config = format!("[sources.a]\nscheme = \"github\"\nsecret = \"a\"\n{answer}");
         let gateway = Gateway::parse(&config, "gateway.toml").unwrap();
         let source = &gateway.sources[&SourceName::parse("a").unwrap()];
-        let accepted = Accepted { source, event_id: EventId::parse("7").unwrap(), duplicate };
+        let accepted = Accepted { source, event_ids: vec![EventId::parse("7").unwrap()], is_batch: false, duplicate };
         let response = accepted.into_response();
         let Some(Body::Text(body)) = response.body else { panic!("no text") };
         (response.status_code, body, response.headers.len())

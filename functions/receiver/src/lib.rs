@@ -10,26 +10,27 @@ mod request;
 #[cfg(test)]
 mod vectors;
 
-use std::{panic::AssertUnwindSafe, path::Path, time::Duration};
+use std::{collections::BTreeSet, panic::AssertUnwindSafe, path::Path, time::Duration};
 
 use aws_lambda_events::apigw::ApiGatewayV2httpResponse;
-use futures::FutureExt;
+use futures::{FutureExt, StreamExt, stream};
 use metrics::counter;
 use serde_json::value::RawValue;
 use shared::{
     aws::{self, CallTimeouts},
     bodies::{Bodies, StoredBody},
     config::{Gateway, OnConflict, Source},
+    door::{self, Asked, Proven, Unproven},
     doorbell::{Bell, Doorbell, Group},
     environment::required,
-    event::{BodyDigest, Event, EventKey, kept_headers},
+    event::{BodyDigest, Element, Event, EventKey, EventSpec, Identified, Identity, IdentityError},
     fetched::FetchedKeys,
     ledger::{Acceptance, Ledger, Recorded, SignedContent},
-    location::Places,
-    names::{DestinationName, EventId, SourceName},
+    location::{IdPlaces, Location, Locations},
+    names::{DestinationName, EventId, EventType, SourceName},
     routing::Routing,
     secrets::{Keyring, Keyrings},
-    signatures::{Refusal, UnverifiedWebhook, VerifiedWebhook, handshake::Handshake},
+    signatures::{UnverifiedWebhook, VerifiedWebhook},
     time::Timestamp,
 };
 
@@ -42,6 +43,9 @@ use request::Request;
 pub fn read_webhook(event: &RawValue, source: &Source) -> Option<UnverifiedWebhook> {
     Request::read(event).ok()?.into_webhook(source).ok()
 }
+
+/// How many events of a batch are being recorded at the same time.
+const ELEMENTS_AT_ONCE: usize = 10;
 
 /// Takes webhooks in.
 #[derive(Debug)]
@@ -92,7 +96,7 @@ impl Receiver {
         });
         match answer.await {
             Ok(answer) => answer.into_response(),
-            Err(rejection) => rejection.into_response(request_id),
+            Err(rejection) => rejection::into_response(&rejection, request_id),
         }
     }
 
@@ -101,7 +105,7 @@ impl Receiver {
         let body_bytes = request.encoded_bytes();
         let accepted = self.accept_from(source, request, now).await;
         if let Err(rejection) = &accepted {
-            rejection.observe(&source.name, body_bytes);
+            rejection::observe(rejection, &source.name, body_bytes);
         }
         accepted
     }
@@ -114,19 +118,14 @@ impl Receiver {
 
     async fn accept_from<'a>(&self, source: &'a Source, request: Request, now: Timestamp) -> Result<Answer<'a>, Rejection> {
         let webhook = request.into_webhook(source)?;
-        if let Some(handshake) = unsigned_handshake(source, &webhook) {
-            return self.shake_hands(source, handshake, &webhook, now).await.map(Answer::Handshake);
+        let proven = match door::ask(source, &webhook)? {
+            Asked::Handshake(meeting) => Proven::Handshake(meeting),
+            Asked::Webhook(unproven) => self.prove(source, &unproven, now).await?,
+        };
+        match proven {
+            Proven::Handshake(meeting) => self.shake_hands(source, &meeting, now).await.map(Answer::Handshake),
+            Proven::Webhook(verified) => self.record(source, &verified, now).await.map(Answer::Accepted),
         }
-        let signed_handshakes = source.handshakes.iter().filter(|handshake| handshake.signed).map(|handshake| &handshake.method);
-        if !source.methods.iter().chain(signed_handshakes).any(|method| *method == webhook.method) {
-            let allowed: Vec<&str> = source.methods.iter().map(http::Method::as_str).collect();
-            return Err(Rejection::MethodNotAllowed { allowed: allowed.join(", ") });
-        }
-        let verified = self.verify(source, &webhook, now).await?;
-        if let Some(handshake) = signed_handshake(source, &verified) {
-            return self.shake_hands(source, handshake, &webhook, now).await.map(Answer::Handshake);
-        }
-        self.record(source, &verified, now).await.map(Answer::Accepted)
     }
 
     async fn record<'a>(
@@ -135,32 +134,117 @@ impl Receiver {
         verified: &VerifiedWebhook<'_>,
         now: Timestamp,
     ) -> Result<Accepted<'a>, Rejection> {
-        let (event, by_content) = event_of(source, verified, now)?;
-        let guarded = source.replay_guard && !by_content;
+        let sha256 = BodyDigest::of(verified.body());
+        let identified = source.event.identify_all(verified, &sha256, now);
+        if let Err(reason @ IdentityError::BatchTooLarge { .. }) = &identified {
+            // Its sender sends the same again, and nothing else tells a person.
+            counter!("Unreadable").increment(1);
+            tracing::error!(source = %source.name, body_bytes = verified.body().len(), %reason, "unreadable: a genuine batch is refused");
+        }
+        match identified? {
+            Identified::Whole(identity) => {
+                let event = door::event_of(source, verified, sha256, identity.clone(), now);
+                self.record_whole(source, verified, event, &identity).await
+            }
+            Identified::Each(elements) => self.record_each(source, verified, elements, now).await,
+        }
+    }
+
+    /// Records each event of a batch. The sender is told yes only when all are; what was recorded before a failure is known again by its
+    /// id when the sender sends the rest, in whatever batch.
+    async fn record_each<'a>(
+        &self,
+        source: &'a Source,
+        verified: &VerifiedWebhook<'_>,
+        elements: Vec<Element>,
+        now: Timestamp,
+    ) -> Result<Accepted<'a>, Rejection> {
+        let whole = verified.places().readable_body();
+        let sha256 = BodyDigest::of(whole);
+        let body = match elements.len() {
+            // Nothing is written: there is nothing to deliver.
+            0 => {
+                tracing::info!(source = %source.name, body_bytes = whole.len(), "a batch without events");
+                return Ok(Accepted { source, event_ids: Vec::new(), is_batch: true, duplicate: false });
+            }
+            1 => self.bodies.keep(&sha256, whole).await,
+            _ => self.bodies.keep_shared(&sha256, whole).await,
+        };
+        let body = body.map_err(Rejection::unavailable)?;
+        let ids: BTreeSet<&EventId> = elements.iter().map(|element| &element.identity.event_id).collect();
+        // Of two under one id, the first is the event.
+        let at_once = if ids.len() == elements.len() { ELEMENTS_AT_ONCE } else { 1 };
+        // Sent again without its coding, it would be no batch and an event that nobody knows.
+        let mut content = (is_encoded(verified) && source.scheme.signs_content()).then(|| encoded_content(source, verified, now));
+        let recording = elements.into_iter().map(|element| (element, content.take()));
+        let recording = recording.map(async |(Element { part, identity }, content)| {
+            let event = door::element_of(source, verified, sha256, part, identity.clone(), now);
+            self.keep_event(source, event.clone(), &identity, &body, content).await.map(|kept| (event, kept))
+        });
+        let outcomes: Vec<_> = stream::iter(recording).buffered(at_once).collect().await;
+        // What is recorded is rung for, whatever became of the others.
+        let recorded: Vec<&(Event, Kept)> = outcomes.iter().flatten().collect();
+        let doorbells: Vec<Doorbell> = recorded.iter().flat_map(|(_, kept)| doorbells(source, kept)).collect();
+        let group = |doorbell: &Doorbell| {
+            let routing = self.routing.as_ref()?;
+            let (event, _) = recorded.iter().find(|(_, kept)| kept.event_id == doorbell.event_id)?;
+            Some(Group::of_thing(&doorbell.destination, &routing.order_key(event, &doorbell.destination, whole)?))
+        };
+        self.ring(source, &doorbells, group).await;
+        let kept = outcomes.into_iter().map(|outcome| outcome.map(|(_, kept)| kept)).collect::<Result<Vec<_>, _>>()?;
+        let duplicate = kept.iter().all(|kept| kept.duplicate);
+        Ok(Accepted { source, event_ids: kept.into_iter().map(|kept| kept.event_id).collect(), is_batch: true, duplicate })
+    }
+
+    async fn record_whole<'a>(
+        &self,
+        source: &'a Source,
+        verified: &VerifiedWebhook<'_>,
+        event: Event,
+        identity: &Identity,
+    ) -> Result<Accepted<'a>, Rejection> {
+        let by_content = identity.by_content;
+        // Also for one that came without an id: else whoever has captured a webhook only had to leave its id out. But where the same
+        // content is a new event after a while, that is what its sender means.
+        let guarded = source.replay_guard || could_be_read_otherwise(source, verified, identity);
+        let guarded = guarded && !(by_content && source.event.same_within_seconds.is_some());
         let content = guarded.then(|| signed_content(source, verified, &event));
         let body = self.bodies.keep(&event.sha256, verified.body()).await.map_err(Rejection::unavailable)?;
-        let recorded = self.ledger.record(&event, &body, content).await?;
-        observe(&event, &recorded);
         let ordered = self.routing.as_ref().map(|routing| (routing, event.clone()));
-        let Kept { event_id, to_ring, duplicate } = match recorded {
-            Recorded::New => Kept { event_id: event.key.event_id, to_ring: event.destinations, duplicate: false },
-            Recorded::Seen { unclaimed } => Kept { event_id: event.key.event_id, to_ring: unclaimed, duplicate: true },
-            Recorded::SeenBeside { event_id, unclaimed } | Recorded::Replayed { first: event_id, unclaimed } => {
-                Kept { event_id, to_ring: unclaimed, duplicate: true }
-            }
-            Recorded::Conflict => match policy(source.on_conflict, by_content) {
-                OnConflict::Quarantine => self.quarantine(event, &body, content).await?,
-                OnConflict::Reject => return Err(Rejection::Conflict { event_id: event.key.event_id }),
-                OnConflict::Latest => self.keep_latest(event, &body, content).await?,
-            },
-        };
+        let kept = self.keep_event(source, event, identity, &body, content).await?;
         let group = |doorbell: &Doorbell| {
             let (routing, event) = ordered.as_ref()?;
             let thing = routing.order_key(event, &doorbell.destination, verified.body())?;
             Some(Group::of_thing(&doorbell.destination, &thing))
         };
-        self.ring(&EventKey { source: source.name.clone(), event_id: event_id.clone() }, &to_ring, group).await;
-        Ok(Accepted { source, event_id, duplicate })
+        self.ring(source, &doorbells(source, &kept), group).await;
+        Ok(Accepted { source, event_ids: vec![kept.event_id], is_batch: false, duplicate: kept.duplicate })
+    }
+
+    /// Records an event, or finds that it is known; what becomes of another body of its id is its source's policy.
+    async fn keep_event(
+        &self,
+        source: &Source,
+        event: Event,
+        identity: &Identity,
+        body: &StoredBody,
+        content: Option<SignedContent>,
+    ) -> Result<Kept, Rejection> {
+        let recorded = self.ledger.record(&event, body, content).await?;
+        observe(&event, identity, &recorded);
+        Ok(match recorded {
+            Recorded::New => Kept { event_id: event.key.event_id, to_ring: event.destinations, duplicate: false },
+            Recorded::Seen { unclaimed } => Kept { event_id: event.key.event_id, to_ring: unclaimed, duplicate: true },
+            Recorded::SeenBeside { event_id, unclaimed } | Recorded::Replayed { first: event_id, unclaimed } => {
+                Kept { event_id, to_ring: unclaimed, duplicate: true }
+            }
+            Recorded::Conflict { unclaimed } => match policy(source.on_conflict, identity.by_content) {
+                OnConflict::First => keep_first(&event, unclaimed),
+                OnConflict::Quarantine => self.quarantine(event, body, content).await?,
+                OnConflict::Reject => return Err(Rejection::Conflict { event_id: event.key.event_id }),
+                OnConflict::Latest => self.keep_latest(event, body, content).await?,
+            },
+        })
     }
 
     /// Keeps another body of a known event id beside the first. Its sender is told yes: told "no", it would only send it again.
@@ -193,52 +277,37 @@ impl Receiver {
     }
 
     /// A signature that fails may be the first of a new key: then, at most once a minute, the keyring is read again.
-    async fn verify<'a>(
-        &self,
-        source: &'a Source,
-        webhook: &'a UnverifiedWebhook,
-        now: Timestamp,
-    ) -> Result<VerifiedWebhook<'a>, Rejection> {
+    async fn prove<'a>(&self, source: &Source, unproven: &Unproven<'a>, now: Timestamp) -> Result<Proven<'a>, Rejection> {
         let keyring = self.keyrings.current(&source.secret, now).await.map_err(Rejection::unavailable)?;
-        let rejection = match self.verify_with(&keyring, source, webhook, now).await {
+        let rejection = match self.prove_with(&keyring, unproven, now).await {
             Err(rejection) if rejection.depends_on_keys() => rejection,
             settled => return settled,
         };
         match self.keyrings.after_refusal(&source.secret, now).await {
-            Some(changed) => self.verify_with(&changed, source, webhook, now).await,
+            Some(changed) => self.prove_with(&changed, unproven, now).await,
             None => Err(rejection),
         }
     }
 
-    async fn verify_with<'a>(
-        &self,
-        keyring: &Keyring,
-        source: &'a Source,
-        webhook: &'a UnverifiedWebhook,
-        now: Timestamp,
-    ) -> Result<VerifiedWebhook<'a>, Rejection> {
-        let fetched = match source.scheme.wanted_key(webhook, keyring, now)? {
+    async fn prove_with<'a>(&self, keyring: &Keyring, unproven: &Unproven<'a>, now: Timestamp) -> Result<Proven<'a>, Rejection> {
+        let fetched = match unproven.wanted_key(keyring, now)? {
             Some(wanted) => Some(self.fetched_keys.get(&wanted, Some(keyring), now).await?),
             None => None,
         };
-        let verified = source.scheme.verify(webhook, keyring, fetched.as_deref(), now)?;
-        if could_be_our_own(source, &verified) {
-            return Err(Refusal::WrongSignature.into());
-        }
-        Ok(verified)
+        unproven.prove(keyring, fetched.as_deref(), now)
     }
 
     /// The event is recorded, so a bell that fails refuses nothing: the auditor rings later. Nor does an order whose key fails: the
     /// doorbell is in a group of its own then, and the worker says what is wrong.
-    async fn ring(&self, key: &EventKey, destinations: &[DestinationName], group: impl Fn(&Doorbell) -> Option<Group>) {
-        let doorbells: Vec<Doorbell> = destinations.iter().map(|name| Doorbell::first(key, name)).collect();
+    async fn ring(&self, source: &Source, doorbells: &[Doorbell], group: impl Fn(&Doorbell) -> Option<Group>) {
         if doorbells.is_empty() {
             return;
         }
         let group = |doorbell: &Doorbell| group(doorbell).unwrap_or_else(|| Group::of_delivery(doorbell));
-        if let Err(error) = self.bell.ring_in(&doorbells, group).await {
+        if let Err(error) = self.bell.ring_in(doorbells, group).await {
             counter!("RingFailures").increment(1);
-            tracing::error!(source = %key.source, event_id = %key.event_id, %error, "recorded, but not rung; the auditor will ring");
+            let event_id = &doorbells[0].event_id;
+            tracing::error!(source = %source.name, %event_id, %error, "recorded, but not rung; the auditor will ring");
         }
     }
 }
@@ -261,61 +330,60 @@ struct Kept {
     duplicate: bool,
 }
 
-/// The handshake that a request is which needs no signature, if any. What has a signature is never taken for one: it could be an event.
-fn unsigned_handshake<'a>(source: &'a Source, webhook: &UnverifiedWebhook) -> Option<&'a Handshake> {
-    let mut unsigned = source.handshakes.iter().filter(|handshake| !handshake.signed).peekable();
-    unsigned.peek()?;
-    let places = Places::new(webhook);
-    unsigned.find(|handshake| !source.scheme.is_signed(&places) && handshake.is_meant(&places))
+/// Whether the same signed content could come again as an event with another id, although ids are signed: no signature covers the
+/// headers that say how the body is encoded and which form it has. (Where ids are not signed, it is the source's `replay_guard` that decides.)
+fn could_be_read_otherwise(source: &Source, verified: &VerifiedWebhook<'_>, identity: &Identity) -> bool {
+    let is_form = |place: &Location| matches!(place.root(), Location::Form(_) | Location::Multipart(_));
+    let by_header = is_encoded(verified) || source.event.id.iter().flat_map(IdPlaces::places).any(is_form);
+    // Without its coding, nothing in it is ignored, and there is no batch in it; and the body may be another part of what is signed.
+    let EventSpec { id, ignore, each, .. } = &source.event;
+    let is_partial = identity.by_content && (ignore.is_some() || each.is_some() || *id == Some(IdPlaces::DigestOfBody));
+    let differs = (by_header || identity.unreadable.is_some()) && signs_id(source) || is_partial;
+    differs && source.scheme.signs_content()
 }
 
-/// Whether what was signed is of the kind that the source's own handshake signs for anybody who asks.
-fn could_be_our_own(source: &Source, verified: &VerifiedWebhook<'_>) -> bool {
-    let mut oracles = source.handshakes.iter().filter(|handshake| !handshake.signed && handshake.needs_key()).peekable();
-    oracles.peek().is_some() && {
-        let content = verified.content();
-        oracles.any(|handshake| handshake.could_have_signed(&content))
-    }
+fn is_encoded(verified: &VerifiedWebhook<'_>) -> bool {
+    verified.headers().contains_key(http::header::CONTENT_ENCODING)
 }
 
-/// The handshake that a verified webhook is, if any.
-fn signed_handshake<'a>(source: &'a Source, verified: &VerifiedWebhook<'_>) -> Option<&'a Handshake> {
-    let mut signed = source.handshakes.iter().filter(|handshake| handshake.signed).peekable();
-    signed.peek()?;
-    let places = Places::proven(verified.webhook());
-    signed.find(|handshake| handshake.is_meant(&places))
+/// Whether there is an id in what is sent, and the signature covers it.
+fn signs_id(source: &Source) -> bool {
+    let mut places = source.event.id.iter().flat_map(IdPlaces::places).peekable();
+    places.peek().is_some() && places.all(|place| source.scheme.covers(place))
 }
 
-/// What was signed is remembered for as long as it could be sent again: with the event's type, if that is not signed, since one
-/// sender may send the same content for two types.
+/// What was signed is remembered for as long as it could be sent again: with the event's type, if neither that nor the id is signed,
+/// since one sender may send the same content for two types.
 fn signed_content(source: &Source, verified: &VerifiedWebhook<'_>, event: &Event) -> SignedContent {
     let replayable = source.scheme.replayable_seconds().map(|seconds| event.received_at.plus(Duration::from_secs(seconds)));
     let content = verified.content_digest(&event.sha256);
-    let type_is_signed = source.event.event_type.as_ref().is_none_or(|place| source.scheme.covers(place));
-    let sha256 = match type_is_signed {
+    let type_is_signed = source.event.event_type.iter().flat_map(Locations::iter).all(|place| source.scheme.covers(place));
+    let sha256 = match type_is_signed || signs_id(source) {
         true => content,
         false => BodyDigest::of(&[content.as_bytes().as_slice(), event.event_type.as_str().as_bytes()].concat()),
     };
     SignedContent { sha256, expires_at: replayable.unwrap_or(event.expires_at) }
 }
 
-/// The event, and whether it is known by what was signed for lack of an id.
-fn event_of(source: &Source, verified: &VerifiedWebhook<'_>, now: Timestamp) -> Result<(Event, bool), Rejection> {
-    let sha256 = BodyDigest::of(verified.body());
-    let identity = source.event.identify(verified, &sha256, now)?;
-    let event = Event {
-        destinations: source.destinations(&identity.event_type),
-        key: EventKey { source: source.name.clone(), event_id: identity.event_id },
-        event_type: identity.event_type,
-        received_at: now,
-        occurred_at: identity.occurred_at,
-        headers: kept_headers(verified, &source.keep_headers),
-        body_bytes: verified.body().len(),
-        sha256,
-        key_id: verified.key_id().to_owned(),
-        expires_at: now.plus(source.dedupe),
-    };
-    Ok((event, identity.by_content))
+/// What was signed of a batch with a content coding, to be remembered with its first event.
+fn encoded_content(source: &Source, verified: &VerifiedWebhook<'_>, now: Timestamp) -> SignedContent {
+    let replayable = source.scheme.replayable_seconds().map(|seconds| now.plus(Duration::from_secs(seconds)));
+    let sha256 = verified.content_digest(&BodyDigest::of(verified.body()));
+    SignedContent { sha256, expires_at: replayable.unwrap_or(now.plus(source.dedupe)) }
+}
+
+/// The doorbells of an event that are to be rung.
+fn doorbells(source: &Source, kept: &Kept) -> Vec<Doorbell> {
+    let key = EventKey { source: source.name.clone(), event_id: kept.event_id.clone() };
+    kept.to_ring.iter().map(|name| Doorbell::first(&key, name)).collect()
+}
+
+/// Another body of a known event id is its sender's retry: the first stays.
+fn keep_first(event: &Event, unclaimed: Vec<DestinationName>) -> Kept {
+    let EventKey { source, event_id } = &event.key;
+    counter!("KeptFirst").increment(1);
+    tracing::info!(%source, %event_id, event_type = %event.event_type, rung_again = unclaimed.len(), "duplicate: another body, the first is kept");
+    Kept { event_id: event_id.clone(), to_ring: unclaimed, duplicate: true }
 }
 
 /// What becomes of a conflict. One that is known by what was signed is the same in another spelling, which whoever has captured it
@@ -327,7 +395,7 @@ fn policy(on_conflict: OnConflict, by_content: bool) -> OnConflict {
     }
 }
 
-fn observe(event: &Event, recorded: &Recorded) {
+fn observe(event: &Event, identity: &Identity, recorded: &Recorded) {
     let EventKey { source, event_id } = &event.key;
     let fields = (&event.event_type, event.body_bytes, &event.key_id, event.destinations.len());
     let (event_type, body_bytes, key_id, destinations) = fields;
@@ -337,6 +405,7 @@ fn observe(event: &Event, recorded: &Recorded) {
             if destinations == 0 {
                 counter!("Unrouted").increment(1);
             }
+            observe_unreadable(event, identity);
             tracing::info!(%source, %event_id, %event_type, body_bytes, key_id, destinations, "recorded");
         }
         Recorded::Seen { unclaimed } | Recorded::SeenBeside { unclaimed, .. } => {
@@ -348,7 +417,21 @@ fn observe(event: &Event, recorded: &Recorded) {
             tracing::warn!(%source, %event_id, %first, %event_type, body_bytes, key_id, "replayed: what was signed is known under another id");
         }
         // Its source's policy tells what becomes of it.
-        Recorded::Conflict => {}
+        Recorded::Conflict { .. } => {}
+    }
+}
+
+/// Tells a person of a genuine webhook that is not what its sender meant it to be: it has no id of its own, or its type could not
+/// be read and so no route takes it.
+fn observe_unreadable(event: &Event, identity: &Identity) {
+    let EventKey { source, event_id } = &event.key;
+    let (event_type, body_bytes) = (&event.event_type, event.body_bytes);
+    if let Some(reason) = &identity.unreadable {
+        counter!("Unreadable").increment(1);
+        tracing::error!(%source, %event_id, %event_type, body_bytes, %reason, "unreadable: accepted under its digest");
+    } else if event.destinations.is_empty() && *event_type == EventType::unreadable() {
+        counter!("Unreadable").increment(1);
+        tracing::error!(%source, %event_id, body_bytes, "unreadable: the event type cannot be read, and no route takes the event");
     }
 }
 
@@ -358,7 +441,7 @@ mod tests {
 
     #[test]
     fn another_spelling_of_the_same_signed_content_is_no_latest_body() {
-        use OnConflict::{Latest, Quarantine, Reject};
+        use OnConflict::{First, Latest, Quarantine, Reject};
         for (written, by_content, meant) in [
             (Quarantine, false, Quarantine),
             (Quarantine, true, Quarantine),
@@ -366,6 +449,8 @@ mod tests {
             (Reject, true, Reject),
             (Latest, false, Latest),
             (Latest, true, Quarantine),
+            (First, false, First),
+            (First, true, First),
         ] {
             assert_eq!(policy(written, by_content), meant, "{written:?}, {by_content}");
         }
@@ -374,7 +459,7 @@ mod tests {
     #[test]
     fn a_panic_is_answered_503_and_the_next_request_is_another() {
         let panicked = guarded::<()>(async { panic!("on purpose") }).now_or_never().unwrap().unwrap_err();
-        let response = panicked.into_response("request-1");
+        let response = rejection::into_response(&panicked, "request-1");
         assert_eq!((response.status_code, response.headers.contains_key("retry-after")), (503, true));
         assert!(guarded(async { Ok(()) }).now_or_never().unwrap().is_ok());
     }

@@ -6,6 +6,7 @@ use http::{HeaderMap, Method};
 use serde_json::value::RawValue;
 use shared::{
     config::{BODY_BYTES_MAX, Source},
+    door::check_size,
     signatures::UnverifiedWebhook,
 };
 
@@ -59,9 +60,8 @@ impl Request {
 
     /// The webhook with the exact bytes that its sender sent, no more than its source may send.
     pub(crate) fn into_webhook(self, source: &Source) -> Result<UnverifiedWebhook, Rejection> {
-        let too_large = Rejection::TooLarge { body_bytes_max: source.body_bytes_max };
         if self.body.len() > ENCODED_BYTES_MAX {
-            return Err(too_large);
+            return Err(Rejection::TooLarge { body_bytes_max: source.body_bytes_max });
         }
         let body = if self.is_base64 {
             BASE64
@@ -70,11 +70,17 @@ impl Request {
         } else {
             self.body.into_bytes()
         };
-        if body.len() > source.body_bytes_max {
-            return Err(too_large);
-        }
+        check_size(source, body.len())?;
         let url = source.public_url.clone().unwrap_or(self.url);
-        Ok(UnverifiedWebhook { method: self.method, url, headers: self.headers, raw_query: self.raw_query, body })
+        let registered_query = source.public_query.clone();
+        Ok(UnverifiedWebhook {
+            method: self.method,
+            url,
+            headers: self.headers,
+            raw_query: self.raw_query,
+            registered_query,
+            body,
+        })
     }
 }
 

@@ -88,6 +88,13 @@ mod tests {
     }
 
     #[test]
+    fn white_space_around_the_old_secret_is_left_out_and_hides_no_prefix() {
+        let rotated = next(r#"{"keys":[{"id":"a","secret":"\ufeff whsec_b2xk\n"}]}"#, NOW);
+        assert!(rotated.keys()[0].secret.expose().starts_with("whsec_"));
+        assert_eq!(rotated.keys()[1].secret.expose(), "whsec_b2xk");
+    }
+
+    #[test]
     fn no_valid_key_is_dropped_to_make_room() {
         let keys = |count| (0..count).map(|n| Key { id: format!("k{n}"), secret: Secret::new("s"), not_after: None }).collect();
         let rotate = |count| {

@@ -10,6 +10,7 @@ use metrics::counter;
 use shared::{
     bodies::{BodyError, StoredBody},
     config::{Destination, DestinationKind},
+    content::CONTENT_ENCODING,
     doorbell::{Doorbell, Group},
     event::Event,
     ledger::{Bid, Claim, DestinationState, DoneAs, Ended, FailureRecord, Finish, Lease, LedgerError, Outcome, Turn, TurnAnswer},
@@ -358,10 +359,14 @@ impl<E: Exchange> Job<'_, E> {
     }
 
     fn parcel(&self, sending: Sending) -> Parcel<'_> {
-        let sent = self.event.headers.get("content-type").map(String::as_str);
-        let content_type = if sending.is_mapped { Some("application/json") } else { sent };
+        let sent = |name: &str| self.event.headers.get(name).map(String::as_str);
+        let (content_type, content_encoding) = match sending.is_mapped {
+            true => (Some("application/json"), None),
+            false => (sent("content-type"), sent(CONTENT_ENCODING)),
+        };
         let Self { event, destination, lease, .. } = *self;
-        Parcel { event, destination: &destination.name, body: sending.body, content_type, attempt: lease.attempt }
+        let (destination, attempt) = (&destination.name, lease.attempt);
+        Parcel { event, destination, body: sending.body, content_type, content_encoding, attempt }
     }
 
     async fn commit(

@@ -91,13 +91,15 @@ fn backoff(attempt: u32, destination: &Destination) -> Option<Duration> {
     destination.backoff.get(index).copied()
 }
 
-/// Reads a `Retry-After` header in both of its forms (RFC 9110, section 10.2.3): seconds, or a date.
+/// Reads a `Retry-After` header (RFC 9110, section 10.2.3): whole seconds, or a date in any of its three forms. Anything else, such as
+/// `120.0` or `+120`, is as good as no header.
 pub fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     let value = value.trim();
-    match value.parse() {
-        Ok(seconds) => Some(Duration::from_secs(seconds)),
-        Err(_) => Some(Timestamp::parse_http_date(value)?.since(now)),
+    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        // The longest wait is bounded in any case, so a number that is too large for the type means that.
+        return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
     }
+    Some(Timestamp::parse_http_date(value, now)?.since(now))
 }
 
 #[cfg(test)]
@@ -130,6 +132,8 @@ mod tests {
             headers: Default::default(),
             body_bytes: 0,
             sha256: BodyDigest::of(b""),
+            compared_sha256: None,
+            part: None,
             key_id: String::new(),
             destinations: Vec::new(),
             expires_at: NOW,
@@ -209,13 +213,26 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_read_in_both_forms() {
+    fn retry_after_is_seconds_or_a_date_in_any_of_its_three_forms() {
         assert_eq!(retry_after("120", NOW), Some(Duration::from_secs(120)));
         assert_eq!(retry_after(" 0 ", NOW), Some(Duration::ZERO));
-        assert_eq!(retry_after("Tue, 14 Nov 2023 22:15:20 GMT", NOW), Some(Duration::from_secs(120)));
-        assert_eq!(retry_after("Tue, 14 Nov 2023 22:00:00 GMT", NOW), Some(Duration::ZERO));
-        for unreadable in ["", "-1", "soon", "1.5"] {
-            assert_eq!(retry_after(unreadable, NOW), None, "{unreadable}");
+        for in_two_minutes in ["Tue, 14 Nov 2023 22:15:20 GMT", "Tuesday, 14-Nov-23 22:15:20 GMT", "Tue Nov 14 22:15:20 2023"] {
+            assert_eq!(retry_after(in_two_minutes, NOW), Some(Duration::from_secs(120)), "{in_two_minutes}");
+        }
+        for past in ["Tue, 14 Nov 2023 22:00:00 GMT", "Tuesday, 14-Nov-23 22:00:00 GMT", "Tue Nov 14 22:00:00 2023"] {
+            assert_eq!(retry_after(past, NOW), Some(Duration::ZERO), "{past}");
+        }
+    }
+
+    #[test]
+    fn retry_after_beyond_all_numbers_waits_the_longest_and_what_is_no_number_is_ignored() {
+        for huge in ["18446744073709551615", "18446744073709551616", &"9".repeat(1000)] {
+            assert_eq!(retry_after(huge, NOW), Some(Duration::from_secs(u64::MAX)), "{huge}");
+            let failure = Failure::Throttled { retry_after: retry_after(huge, NOW), reason: "429".into() };
+            assert_eq!(waits(failure, &lease(1, 0), 0.0), Some(BACKOFF_SECONDS_MAX), "{huge}");
+        }
+        for ignored in ["", "-1", "+120", "120.0", "1.5", "1e2", "120s", "0x10", "1 2", "\u{661}", "soon", "Tue, 14 Nov 2023"] {
+            assert_eq!(retry_after(ignored, NOW), None, "{ignored}");
         }
     }
 }

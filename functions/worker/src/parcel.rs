@@ -16,6 +16,8 @@ pub(crate) struct Parcel<'a> {
     pub(crate) body: Vec<u8>,
     /// The sender's, or that of JSON where a map made the body.
     pub(crate) content_type: Option<&'a str>,
+    /// The sender's; none where a map made the body.
+    pub(crate) content_encoding: Option<&'a str>,
     /// Which attempt this is, from 1.
     pub(crate) attempt: u32,
 }

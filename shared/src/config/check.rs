@@ -11,9 +11,12 @@ use super::{
     route::{add_contract, add_route},
 };
 use crate::{
-    location::{Location, Locations},
+    event::{Each, EventSpec},
+    fetched::{KeyOrigin, sns},
+    json::Pointers,
+    location::{IdPlaces, Location},
     names::{NameError, SourceName},
-    signatures::{Scheme, handshake::Handshake, preset::Preset},
+    signatures::{Scheme, TOLERANCE_UNREMEMBERED_SECONDS_MAX, handshake::Handshake, preset::Preset},
     time::DAY_SECONDS,
 };
 
@@ -82,7 +85,7 @@ pub(super) fn within(given: Option<Spanned<u64>>, default: u64, what: &str, boun
     Err(Fault::new(given.span(), format!("`{what}` must be from {} to {}", bounds.start, bounds.end - 1)))
 }
 
-fn check_source(
+pub(super) fn check_source(
     name: &Spanned<String>,
     entry: SourceEntry,
     schemes: &BTreeMap<Spanned<String>, Scheme>,
@@ -104,6 +107,13 @@ fn check_source(
     for handshake in &handshakes {
         handshake.check().map_err(|reason| Fault::new(name.span(), format!("source `{source}`: handshake: {reason}")))?;
     }
+    if preset.scheme.has_symmetric_tokens() && handshakes.iter().any(Handshake::signs_for_anybody) {
+        let message = format!(
+            "source `{source}`: a handshake without a signature signs what anybody asks for, and the scheme's tokens are signed with the same key: \
+             what is asked for could be a token"
+        );
+        return Err(Fault::new(name.span(), message));
+    }
     if handshakes.iter().any(|handshake| handshake.enrol.is_some()) && !secret.get_ref().ends_with(ENROLLED_SUFFIX) {
         let message = format!(
             "source `{source}` receives its secret by handshake: the name of `secret` must end in `{ENROLLED_SUFFIX}`, \
@@ -118,10 +128,30 @@ fn check_source(
         );
         return Err(Fault::new(name.span(), message));
     }
-    let mut event = entry.event.unwrap_or(preset.event);
-    event.id = event.id.or_else(|| preset.scheme.id().cloned().map(Into::into));
-    if event.places().any(|place| matches!(place, Location::Signature(_) | Location::Claim(_))) {
-        return Err(Fault::new(name.span(), format!("source `{source}`: `event` cannot look into the signature")));
+    let mut event = entry.event.unwrap_or_default().or(preset.event);
+    event.body = entry.body.unwrap_or_default();
+    if event.each.is_some() {
+        check_each(&event, &preset.scheme, entry.replay_guard)
+            .map_err(|why| Fault::new(name.span(), format!("source `{source}`: {why}")))?;
+    } else {
+        event.id = event.id.or_else(|| preset.scheme.id().cloned().map(Into::into));
+    }
+    let in_signature = |place: &Location| match place.root() {
+        Location::Signature(_) | Location::Body => true,
+        Location::Claim(_) => !preset.scheme.has_claims(),
+        _ => false,
+    };
+    if event.places().any(in_signature) {
+        let message = format!(
+            "source `{source}`: `event` cannot look into the signature; `claim:` is for schemes whose every alternative is a JWT"
+        );
+        return Err(Fault::new(name.span(), message));
+    }
+    if event.id == Some(IdPlaces::DigestOfBody) && !preset.scheme.covers_body() {
+        let message = format!(
+            "source `{source}`: its events cannot be known by the digest of the body, which the signature does not cover"
+        );
+        return Err(Fault::new(name.span(), message));
     }
     if event.same_within_seconds == Some(0) {
         return Err(Fault::new(name.span(), format!("source `{source}`: `same_within_seconds` must be at least 1")));
@@ -131,21 +161,36 @@ fn check_source(
         let message = format!("source `{source}`: `when` of a handshake is empty, so every webhook would be taken for it");
         return Err(Fault::new(name.span(), message));
     }
-    let replayable = event.id.iter().flat_map(Locations::iter).any(|place| !preset.scheme.covers(place));
+    let public_url = entry.public_url.map(|url| check_public_url(&url)).transpose()?;
+    let pointers = pointers(&preset.scheme, &event, &handshakes);
+    // An id is no better than unsigned where the bytes that are signed could be of another id.
+    let divisible = preset.scheme.could_be_divided_otherwise();
+    let replayable = event.id.iter().flat_map(IdPlaces::places).any(|place| divisible || !preset.scheme.covers(place));
+    // What is signed of a batch is many events, each known by its own id.
+    let replay_guard = event.each.is_none() && entry.replay_guard.unwrap_or(replayable && preset.scheme.signs_content());
+    let unguarded = replayable && !replay_guard && event.each.is_none();
+    let remembered_seconds = match (unguarded, event.same_within_seconds) {
+        (true, _) => 0,
+        (false, seconds) => seconds.unwrap_or(u64::MAX).min(dedupe_days * DAY_SECONDS),
+    };
+    check_tolerance(&preset.scheme, remembered_seconds)
+        .map_err(|reason| Fault::new(name.span(), format!("source `{source}`: {reason}")))?;
     Ok(Source {
         name: source,
-        replay_guard: entry.replay_guard.unwrap_or(replayable && preset.scheme.signs_content()),
-        on_conflict: check_on_conflict(entry.on_conflict, &preset.scheme)?,
+        replay_guard,
+        on_conflict: check_on_conflict(entry.on_conflict, preset.on_conflict, &preset.scheme)?,
         scheme: preset.scheme,
         secret: named("secret", &secret, SourceName::parse)?.into(),
         handshake_secret: match &entry.handshake_secret {
             Some(secret) => Some(named("secret", secret, SourceName::parse)?.into()),
             None => None,
         },
-        public_url: entry.public_url.map(|url| check_public_url(&url)).transpose()?,
+        public_query: public_url.as_ref().and_then(|url| url.split_once('?')).map(|(_, query)| query.to_owned()),
+        public_url: public_url.map(|url| url.split('?').next().unwrap_or_default().to_owned()),
         methods,
         handshakes,
         event,
+        pointers,
         keep_headers: entry
             .keep_headers
             .unwrap_or(preset.keep_headers)
@@ -160,8 +205,92 @@ fn check_source(
     })
 }
 
-fn check_on_conflict(given: Option<Spanned<OnConflict>>, scheme: &Scheme) -> Result<OnConflict, Fault> {
-    let Some(given) = given else { return Ok(OnConflict::default()) };
+impl Source {
+    /// A source of a preset, with no settings of its own and no secrets: for whoever brings the keys and records nothing.
+    pub fn of_preset(name: SourceName, preset: Preset) -> Self {
+        let mut event = preset.event;
+        event.id = event.id.or_else(|| preset.scheme.id().cloned().map(Into::into));
+        Self {
+            name,
+            pointers: pointers(&preset.scheme, &event, &preset.handshakes),
+            scheme: preset.scheme,
+            secret: String::new(),
+            handshake_secret: None,
+            public_url: None,
+            public_query: None,
+            methods: preset.methods,
+            handshakes: preset.handshakes,
+            event,
+            replay_guard: false,
+            on_conflict: preset.on_conflict.unwrap_or_default(),
+            keep_headers: preset.keep_headers,
+            body_bytes_max: BODY_BYTES_MAX,
+            dedupe: Duration::from_secs(preset.dedupe_days.unwrap_or(DEDUPE_DAYS_DEFAULT) * DAY_SECONDS),
+            answer: preset.answer,
+            routes: Vec::new(),
+            contracts: Vec::new(),
+        }
+    }
+}
+
+/// A captured webhook can be sent again for as long as its time is tolerated, to both sides of the clock. Beyond some minutes it must be
+/// known again for all that while.
+fn check_tolerance(scheme: &Scheme, remembered_seconds: u64) -> Result<(), String> {
+    let Some((tolerance, replayable_seconds)) =
+        scheme.tolerance_seconds().filter(|(tolerance, _)| *tolerance > TOLERANCE_UNREMEMBERED_SECONDS_MAX)
+    else {
+        return Ok(());
+    };
+    if remembered_seconds >= replayable_seconds {
+        return Ok(());
+    }
+    Err(format!(
+        "its scheme tolerates times that are {tolerance} s off, so what was signed must be remembered for {replayable_seconds} s: \
+         leave `replay_guard` on, and `dedupe_days` and `same_within_seconds` long enough, or tolerate at most \
+         {TOLERANCE_UNREMEMBERED_SECONDS_MAX} s"
+    ))
+}
+
+/// Each element of a batch needs an id of its own.
+fn check_each(event: &EventSpec, scheme: &Scheme, replay_guard: Option<bool>) -> Result<(), String> {
+    if replay_guard == Some(true) {
+        return Err(
+            "`replay_guard` cannot go with `event.each`: what is signed is many events, each of which is known by its id"
+                .to_owned(),
+        );
+    }
+    if scheme.signs_content() && !scheme.covers_body() {
+        return Err("`event.each` needs a signed body: the scheme signs something else, and whoever has seen one webhook could \
+                    send any events with it"
+            .to_owned());
+    }
+    let outside = event.id.iter().flat_map(IdPlaces::places).find(|place| place.pointer().is_none());
+    match outside {
+        Some(place) => {
+            Err(format!("with `event.each`, the event id stands in each element, as `json:/id`, and not at `{place}`"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The places in a JSON body that verification, handshakes or events look at.
+fn pointers(scheme: &Scheme, event: &EventSpec, handshakes: &[Handshake]) -> Pointers {
+    // Places within the elements of a batch are looked for in each of them.
+    let of_event = event.places().filter(|_| event.each.is_none());
+    let places = scheme.places().chain(of_event).chain(handshakes.iter().flat_map(Handshake::places));
+    let list = event.each.as_ref().map(Each::pointer).filter(|pointer| !pointer.is_empty());
+    let named = places.filter_map(Location::pointer).chain(list);
+    let is_sns = scheme.alternatives.iter().any(|alternative| alternative.fetched_key == Some(KeyOrigin::AwsSns));
+    let of_sns: &[&str] = if is_sns { &sns::POINTERS } else { &[] };
+    Pointers::new(named.chain(of_sns.iter().copied()))
+}
+
+fn check_on_conflict(
+    given: Option<Spanned<OnConflict>>,
+    of_preset: Option<OnConflict>,
+    scheme: &Scheme,
+) -> Result<OnConflict, Fault> {
+    let Some(given) = given else { return Ok(of_preset.unwrap_or_default()) };
     let unsigned_body = scheme.alternatives.iter().any(|alternative| alternative.unsigned_body);
     if *given.get_ref() == OnConflict::Latest && unsigned_body {
         let message = "`on_conflict` cannot be `latest` where the body is not signed: who has seen one webhook could make \
@@ -189,8 +318,7 @@ fn check_public_url(url: &Spanned<String>) -> Result<String, Fault> {
         None => Err(fault("must start with https://, exactly as it is registered with the provider")),
         Some("") => Err(fault("has no host")),
         Some(_) if text.contains(['#', ' ']) => Err(fault("has a space or a fragment in it")),
-        // The query comes with each request.
-        Some(_) => Ok(text.split('?').next().unwrap_or_default().to_owned()),
+        Some(_) => Ok(text.to_owned()),
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
     http::{ClientAuth, Grant, Meaning},
 };
 use crate::{
-    event::EventSpec,
+    event::{BodyFormat, EventSpec},
     location::Location,
     signatures::{
         Scheme,
@@ -50,6 +50,7 @@ pub(super) struct SourceEntry {
     #[serde(default, rename = "handshake", deserialize_with = "some_handshakes")]
     pub(super) handshakes: Option<Vec<Handshake>>,
     pub(super) event: Option<EventSpec>,
+    pub(super) body: Option<BodyFormat>,
     pub(super) replay_guard: Option<bool>,
     pub(super) on_conflict: Option<Spanned<OnConflict>>,
     pub(super) keep_headers: Option<Vec<String>>,

@@ -9,6 +9,7 @@ mod file;
 mod http;
 mod pattern;
 mod route;
+mod senders;
 mod targets;
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
@@ -21,6 +22,7 @@ pub use http::{
 };
 pub use pattern::Pattern;
 pub use route::{Contract, Expression, Order, Route, SchemaVersion};
+pub use senders::Senders;
 pub use targets::{
     ERROR_TYPE_CHARS_MAX, EventBridgeDestination, LambdaDestination, MessageGroup, SnsDestination, SqsDestination,
     TARGET_SECONDS_MAX,
@@ -31,6 +33,7 @@ use serde::Deserialize;
 
 use crate::{
     event::EventSpec,
+    json::Pointers,
     names::{DestinationName, SourceName},
     signatures::{Scheme, handshake::Handshake},
 };
@@ -112,12 +115,16 @@ pub struct Source {
     pub handshake_secret: Option<String>,
     /// The URL that is registered with the provider, without a query, for schemes that sign it. `None`: as API Gateway saw it.
     pub public_url: Option<String>,
+    /// The query of the registered URL, if it has one. Each request brings its own; this one is tried where the order differs.
+    pub public_query: Option<String>,
     /// The methods that its webhooks come by.
     pub methods: Vec<Method>,
     /// What the provider asks of the URL before it sends.
     pub handshakes: Vec<Handshake>,
     /// Where its events carry id, type and time.
     pub event: EventSpec,
+    /// The places of a JSON body that any of this looks at: they are found in one pass.
+    pub pointers: Pointers,
     /// Whether a captured webhook could be sent again under another id, and is therefore known by what was signed as well.
     pub replay_guard: bool,
     /// What becomes of another body under an event id that is known.
@@ -136,6 +143,14 @@ pub struct Source {
     pub contracts: Vec<Contract>,
 }
 
+impl Source {
+    /// The URL as it is registered with the provider, its query included.
+    pub fn registered_url(&self) -> Option<String> {
+        let url = self.public_url.clone()?;
+        Some(self.public_query.as_ref().map_or(url.clone(), |query| format!("{url}?{query}")))
+    }
+}
+
 /// What becomes of a webhook whose event id came before with another body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -147,6 +162,8 @@ pub enum OnConflict {
     Reject,
     /// It is an event of its own at once.
     Latest,
+    /// The first stays, and this one is answered as a duplicate: for senders whose retries differ in more than can be ignored.
+    First,
 }
 
 /// What a sender is answered when its webhook is accepted. Some want one status or an empty body.
@@ -159,8 +176,15 @@ pub struct AnswerSpec {
     pub body: Option<String>,
 }
 
+impl AnswerSpec {
+    /// The status of an accepted event, or of a duplicate.
+    pub fn status_of(&self, duplicate: bool) -> u16 {
+        self.status.unwrap_or(if duplicate { 200 } else { 202 })
+    }
+}
+
 /// The configuration cannot be used.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("{file}:{line}:{column}: {message}")]
 pub struct ConfigError {
     /// Its path.
@@ -173,17 +197,19 @@ pub struct ConfigError {
     pub message: String,
 }
 
+fn read(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|error| ConfigError {
+        file: path.display().to_string(),
+        line: 1,
+        column: 1,
+        message: format!("cannot be read: {error}; it comes with the deployment as a layer (infra/gateway/gateway.toml)"),
+    })
+}
+
 impl Gateway {
     /// Reads and checks the file.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let file = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|error| ConfigError {
-            file: file.clone(),
-            line: 1,
-            column: 1,
-            message: format!("cannot be read: {error}; it comes with the deployment as a layer (infra/gateway/gateway.toml)"),
-        })?;
-        Self::parse(&text, &file)
+        Self::parse(&read(path)?, &path.display().to_string())
     }
 
     /// Parses and checks a text; `file` is for messages.

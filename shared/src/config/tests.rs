@@ -1,5 +1,8 @@
 use super::*;
-use crate::names::EventType;
+use crate::{
+    names::EventType,
+    signatures::{TOLERANCE_SECONDS_MAX, TOLERANCE_UNREMEMBERED_SECONDS_MAX},
+};
 
 const GOOD: &str = r#"
 [sources.github]
@@ -124,11 +127,14 @@ fn a_handshake_that_compares_a_secret_needs_one() {
 }
 
 #[test]
-fn a_public_url_is_kept_as_it_is_registered_but_for_its_query() {
+fn a_public_url_is_kept_as_it_is_registered() {
     let url = |url: &str| {
         source(&format!("scheme = \"square\"\nsecret = \"a\"\npublic_url = \"{url}\"")).map(|source| source.public_url)
     };
     assert_eq!(url("https://u:p@h:8443/x?a=1"), Ok(Some("https://u:p@h:8443/x".to_owned())));
+    let kept = source("scheme = \"square\"\nsecret = \"a\"\npublic_url = \"https://h/x?b=2&a=1\"").unwrap();
+    assert_eq!(kept.public_query.as_deref(), Some("b=2&a=1"));
+    assert_eq!(kept.registered_url().as_deref(), Some("https://h/x?b=2&a=1"));
     for wrong in ["h/x", "https://", "https://h/#a", "https://h/a b"] {
         assert!(url(wrong).unwrap_err().contains("`public_url` "), "{wrong}");
     }
@@ -137,14 +143,35 @@ fn a_public_url_is_kept_as_it_is_registered_but_for_its_query() {
 #[test]
 fn a_source_is_guarded_against_replays_where_its_event_id_is_not_signed() {
     let guarded = |scheme: &str| source(&format!("scheme = \"{scheme}\"\nsecret = \"a\"")).unwrap().replay_guard;
-    for unsigned_id in ["github", "shopify", "twilio", "zendesk", "paypal"] {
+    // Not signed, or what is signed could be of another id: fields that run together, without a time that is compared.
+    for unsigned_id in ["github", "shopify", "twilio", "zendesk", "paypal", "mailgun", "nuvei", "adyen"] {
         assert!(guarded(unsigned_id), "{unsigned_id}");
     }
     // Their id is signed, or they have none, or whoever has seen one webhook could send any.
-    for other in ["stripe", "standard-webhooks", "slack", "mailgun", "xero", "gitlab", "postmark"] {
+    for other in ["stripe", "standard-webhooks", "slack", "xero", "gitlab", "postmark"] {
         assert!(!guarded(other), "{other}");
     }
     assert!(!source("scheme = \"github\"\nsecret = \"a\"\nreplay_guard = false").unwrap().replay_guard);
+}
+
+#[test]
+fn a_handshake_signs_for_anybody_only_what_cannot_be_a_webhook() {
+    let shake = |scheme: &str, answer: &str| {
+        let require = "[{ at = \"json:/challenge\", only = \"token\", chars_max = 128 }]";
+        let when = "[{ at = \"json:/challenge\" }]";
+        let own = "[schemes.own]\nalgorithm = \"jwt\"\nsignature = { at = \"header:s\" }\njwt = { algorithms = [\"HS256\"] }";
+        let text = format!(
+            "{own}\nunsigned_body = true\n[sources.s]\nscheme = \"{scheme}\"\nsecret = \"a\"\n\
+             handshake = {{ when = {when}, signed = false, require = {require}, answer = {{ body = \"{answer}\" }} }}"
+        );
+        Gateway::parse(&text, "gateway.toml").map(drop).map_err(|error| error.to_string())
+    };
+    let plain = "{json:/challenge|hmac-sha256|hex}";
+    assert_eq!(shake("github", plain), Ok(()));
+    assert!(shake("own", plain).unwrap_err().contains("could be a token"));
+    for made in ["{json:/challenge|header-values|hmac-sha256|hex}", "{json:/challenge + url|hmac-sha256|hex}"] {
+        assert!(shake("github", made).unwrap_err().contains("signs the value of one place as it is"), "{made}");
+    }
 }
 
 #[test]
@@ -157,11 +184,55 @@ fn a_source_says_what_becomes_of_another_body_under_a_known_id() {
         ("on_conflict = \"quarantine\"", OnConflict::Quarantine),
         ("on_conflict = \"reject\"", OnConflict::Reject),
         ("on_conflict = \"latest\"", OnConflict::Latest),
+        ("on_conflict = \"first\"", OnConflict::First),
     ] {
         assert_eq!(policy("github", written), Ok(meant), "{written}");
     }
-    let message = policy("github", "on_conflict = \"first\"").unwrap_err();
-    assert!(message.starts_with("gateway.toml:4:15: ") && message.contains("`quarantine`, `reject`, `latest`"), "{message}");
+    assert_eq!(policy("intercom", ""), Ok(OnConflict::First), "its preset says so");
+    assert_eq!(policy("intercom", "on_conflict = \"quarantine\""), Ok(OnConflict::Quarantine));
+    let message = policy("github", "on_conflict = \"last\"").unwrap_err();
+    assert!(
+        message.starts_with("gateway.toml:4:15: ") && message.contains("`quarantine`, `reject`, `latest`, `first`"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_wide_tolerance_needs_a_longer_memory() {
+    let scheme = |tolerance: u64| {
+        format!(
+            "[schemes.s]\nalgorithm = \"hmac-sha256\"\nsigned = \"{{timestamp}}{{body}}\"\n\
+             signature = {{ at = \"header:s\", encoding = \"hex\" }}\n\
+             timestamp = {{ at = \"header:t\", format = \"seconds\", tolerance_seconds = {tolerance} }}\n\
+             [sources.a]\nscheme = \"s\"\nsecret = \"a\"\n"
+        )
+    };
+    let check = |tolerance: u64, settings: &str| {
+        Gateway::parse(&format!("{}{settings}", scheme(tolerance)), "gateway.toml").map(drop).map_err(|error| error.to_string())
+    };
+    let unguarded = "event = { id = \"header:id\" }\nreplay_guard = false";
+    assert_eq!(check(TOLERANCE_UNREMEMBERED_SECONDS_MAX, unguarded), Ok(()));
+    assert!(check(TOLERANCE_UNREMEMBERED_SECONDS_MAX + 1, unguarded).unwrap_err().contains("leave `replay_guard` on"));
+    assert_eq!(check(TOLERANCE_UNREMEMBERED_SECONDS_MAX + 1, "event = { id = \"header:id\" }"), Ok(()));
+    let memory = |seconds: u64| format!("event = {{ same_within_seconds = {seconds} }}");
+    assert_eq!(check(3600, &memory(3600 + 300 + 1)), Ok(()));
+    assert!(check(3600, &memory(3600 + 300)).unwrap_err().contains("must be remembered for 3901 s"));
+    assert_eq!(check(TOLERANCE_SECONDS_MAX, "dedupe_days = 18"), Ok(()));
+    assert!(check(TOLERANCE_SECONDS_MAX + 1, "").unwrap_err().contains("`tolerance_seconds` must be from 1 to 604800"));
+}
+
+#[test]
+fn each_event_of_a_batch_needs_an_id_of_its_own() {
+    let check = |scheme: &str, event: &str, more: &str| {
+        source(&format!("scheme = \"{scheme}\"\nsecret = \"a\"\nevent = {{ {event} }}\n{more}")).map(|source| source.replay_guard)
+    };
+    assert_eq!(check("github", "each = \"/events\", id = \"json:/id\", type = \"header:x-github-event\"", ""), Ok(false));
+    let by_digest = check("standard-webhooks", "each = \"/events\"", "");
+    assert_eq!(by_digest, Ok(false), "the id of the whole webhook is not that of each event");
+    let outside = check("github", "each = \"/events\", id = \"header:x-github-delivery\"", "").unwrap_err();
+    assert!(outside.contains("stands in each element, as `json:/id`"), "{outside}");
+    let guarded = check("github", "each = \"/events\", id = \"json:/id\"", "replay_guard = true").unwrap_err();
+    assert!(guarded.contains("cannot go with `event.each`"), "{guarded}");
 }
 
 #[test]
@@ -183,7 +254,7 @@ fn a_scheme_says_how_long_its_webhooks_could_be_replayed() {
 #[test]
 fn a_schemes_own_id_is_the_events_id_unless_the_source_says_otherwise() {
     let own = |event: &str| {
-        let scheme = "algorithm = \"hmac-sha256\"\nsigned = \"{id}{body}\"\nid = \"header:x-id\"\nsignature = { at = \"header:s\", encoding = \"hex\" }";
+        let scheme = "algorithm = \"hmac-sha256\"\nsigned = \"{id}.{body}\"\nid = \"header:x-id\"\nsignature = { at = \"header:s\", encoding = \"hex\" }";
         let text = format!("[sources.s]\nscheme = \"own\"\nsecret = \"a\"\n{event}\n[schemes.own]\n{scheme}");
         let source = Gateway::parse(&text, "gateway.toml").unwrap().sources.into_values().next().unwrap();
         (source.event.id.unwrap().to_string(), source.replay_guard)
@@ -364,6 +435,29 @@ fn what_could_only_be_a_mistake_is_refused() {
 }
 
 #[test]
+fn claims_are_places_of_events_where_every_way_of_signing_is_a_token() {
+    let jwt = "{ algorithm = \"jwt\", signature = { at = \"body\" }, jwt = { algorithms = [\"HS256\"] } }";
+    let hmac = "{ algorithm = \"hmac-sha256\", signed = \"{body}\", signature = { at = \"header:s\", encoding = \"hex\" } }";
+    let detached = "{ algorithm = \"jws-detached\", signed = \"{body}\", signature = { at = \"header:j\" }, jwt = { algorithms = [\"HS256\"] } }";
+    let parse = |alternatives: &[&str], id: &str| {
+        let file = format!(
+            "[schemes.acme]\nfirst_of = [{}]\n[sources.acme]\nscheme = \"acme\"\nsecret = \"acme\"\nevent = {{ id = \"{id}\" }}",
+            alternatives.join(", ")
+        );
+        Gateway::parse(&file, "gateway.toml").map_err(|error| error.to_string())
+    };
+    assert!(parse(&[jwt], "claim:/jti").is_ok());
+    assert!(parse(&[jwt, jwt], "claim:/jti").is_ok());
+    for others in [[jwt, hmac], [hmac, jwt], [jwt, detached]] {
+        assert!(parse(&others, "claim:/jti").unwrap_err().contains("every alternative is a JWT"));
+    }
+    assert!(parse(&[jwt], "body").unwrap_err().contains("cannot look into the signature"));
+    // What is signed tells replays apart by itself.
+    let gateway = parse(&[jwt], "claim:/jti").unwrap();
+    assert!(!gateway.sources.values().next().unwrap().replay_guard);
+}
+
+#[test]
 fn text_that_is_no_toml_is_named_with_its_line() {
     let message = error("[sources.github]\nscheme = ");
     assert!(message.starts_with("gateway.toml:2:"), "{message}");
@@ -422,4 +516,20 @@ fn the_documented_keyring_is_one() {
     for keyring in fenced(include_str!("../../../docs/configuration.md"), "json") {
         assert_eq!(crate::secrets::Keyring::parse(keyring).map(|keyring| keyring.keys().len()), Ok(2));
     }
+}
+
+#[test]
+fn a_batch_of_a_scheme_that_signs_needs_a_signed_body() {
+    let own = |signed: &str, rest: &str| {
+        let scheme = format!(
+            "[schemes.own]\nalgorithm = \"hmac-sha256\"\nsigned = \"{signed}\"\nsignature = {{ at = \"header:s\", encoding = \"hex\" }}\n\
+             unsigned_body = {}",
+            signed != "{body}"
+        );
+        let text = format!("{scheme}\n[sources.s]\nscheme = \"own\"\nsecret = \"a\"\n{rest}");
+        Gateway::parse(&text, "gateway.toml").map(drop).map_err(|error| error.to_string())
+    };
+    let each = "event = { each = \"/events\", id = \"json:/id\" }";
+    assert_eq!(own("{body}", each), Ok(()));
+    assert!(own("{header:x-id}", each).unwrap_err().contains("`event.each` needs a signed body"));
 }

@@ -1,10 +1,12 @@
-//! Public keys that a webhook names and that have to be fetched: from AWS (SNS), from PayPal, from Plaid.
+//! Public keys that a webhook names and that have to be fetched: from AWS (SNS), from PayPal, from Plaid, and from a document at a
+//! URL that the scheme pins.
 //!
 //! Whoever sends a webhook chooses which key it names, before anything about it is proven. So only what is of a pinned host, path
 //! and form becomes a [`WantedKey`]; fetching is bounded in time, size and number a minute; what was fetched, or could not be, is
 //! remembered; and no redirect is followed. A key proves no more than that the provider signed: that it signed for *this* source is
-//! the scheme's to compare (a topic's ARN, a webhook's id).
+//! the scheme's to compare (a topic's ARN, a webhook's id, a token's audience).
 
+mod document;
 mod paypal;
 mod plaid;
 pub mod sns;
@@ -16,13 +18,19 @@ use aws_config::SdkConfig;
 use serde::Deserialize;
 use tokio::sync::Mutex;
 
+pub use document::{
+    DOCUMENT_CACHE_SECONDS_DEFAULT, DOCUMENT_CACHE_SECONDS_MAX, DOCUMENT_CACHE_SECONDS_MIN, DOCUMENT_URL_CHARS_MAX, KeyDocument,
+    NamedKey,
+};
+use document::{Document, DocumentKey, HeldDocument, OriginEntry};
 pub use transport::{FETCH_BYTES_MAX, FETCH_MILLIS_MAX};
 use transport::{Request, Transport};
 
 use crate::{
+    location::Places,
     secrets::Keyring,
     signatures::{
-        Refusal, UnverifiedWebhook,
+        Refusal,
         public_key::{Certificate, CertificateError, PublicKey, certificate_key},
     },
     time::{DAY_SECONDS, Timestamp},
@@ -32,11 +40,11 @@ use crate::{
 pub const CERTIFICATE_CACHE_SECONDS: u64 = DAY_SECONDS;
 /// How long a key of Plaid's is used before it is asked for again: until then, one that Plaid has withdrawn still counts.
 pub const PLAID_CACHE_SECONDS: u64 = 3600;
-/// How long a key that could not be had is not tried again.
+/// How long a key that could not be had is not tried again; nor is a document read anew for a key that it did not have.
 pub const MISSING_CACHE_SECONDS: u64 = 60;
 /// Most keys remembered, missing ones included.
 pub const KEYS_CACHED_MAX: usize = 256;
-/// Most fetches a minute for each [`KeyOrigin`], and as many again for confirmations. Anybody can name keys that do not exist: this
+/// Most fetches a minute for each [`KeyOrigin`], a document each by itself, and as many again for confirmations. Anybody can name keys that do not exist: this
 /// bounds what that costs. Providers sign with a handful of keys.
 pub const FETCHES_PER_MINUTE_MAX: usize = 20;
 
@@ -47,8 +55,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 const _: () = assert!(MISSING_CACHE_SECONDS <= MINUTE.as_secs() && 2 * 3 * FETCHES_PER_MINUTE_MAX <= KEYS_CACHED_MAX / 2);
 
 /// Whose keys a scheme fetches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "OriginEntry")]
 pub enum KeyOrigin {
     /// The certificate at `SigningCertURL` of an SNS message.
     AwsSns,
@@ -56,6 +64,8 @@ pub enum KeyOrigin {
     Paypal,
     /// The JSON Web Key that the token in the header `plaid-verification` names.
     Plaid,
+    /// A key of a document at a URL that the scheme pins.
+    Document(KeyDocument),
 }
 
 /// A key that a webhook names and that may be fetched. [`KeyOrigin::wanted`] alone makes one.
@@ -67,6 +77,7 @@ enum Wanted {
     AwsSns(sns::CertificateUrl),
     Paypal(paypal::CertificateUrl),
     Plaid(plaid::KeyId),
+    Document(DocumentKey),
 }
 
 /// Why a key was not had. It shows no secret.
@@ -84,12 +95,18 @@ pub enum FetchError {
 }
 
 impl KeyOrigin {
-    /// What `webhook` asks for, of which nothing is proven.
-    pub fn wanted(self, webhook: &UnverifiedWebhook) -> Result<WantedKey, Refusal> {
+    /// What a webhook asks for, of which nothing is proven. `named` is what it says of a key in a document.
+    pub fn wanted(
+        &self,
+        places: &Places<'_>,
+        named: impl FnOnce(&KeyDocument) -> Result<NamedKey, Refusal>,
+    ) -> Result<WantedKey, Refusal> {
+        let webhook = places.webhook();
         let wanted = match self {
-            Self::AwsSns => sns::CertificateUrl::named_by(webhook).map(Wanted::AwsSns),
+            Self::AwsSns => sns::CertificateUrl::named_by(places).map(Wanted::AwsSns),
             Self::Paypal => paypal::CertificateUrl::named_by(webhook).map(Wanted::Paypal),
             Self::Plaid => plaid::KeyId::named_by(webhook).map(Wanted::Plaid),
+            Self::Document(document) => named(document).map(|named| Wanted::Document(document.key(named))),
         };
         wanted.map(WantedKey)
     }
@@ -116,6 +133,7 @@ impl FetchedKeys {
         now: Timestamp,
     ) -> Result<Arc<PublicKey>, FetchError> {
         let account = match &wanted.0 {
+            Wanted::Document(key) => return self.get_of_document(key, now).await,
             Wanted::Plaid(_) => Some(plaid::Account::of(credentials, now)?),
             Wanted::AwsSns(_) | Wanted::Paypal(_) => None,
         };
@@ -128,13 +146,36 @@ impl FetchedKeys {
             }
             state.spend(wanted.0.expense(), now)?;
         }
-        let fetched = self.fetch(&wanted.0, account, now).await;
+        let fetched = match (&wanted.0, account) {
+            (Wanted::AwsSns(url), _) => url.fetch(&self.transport, now).await,
+            (Wanted::Paypal(url), _) => url.fetch(&self.transport, now).await,
+            (Wanted::Plaid(id), Some(account)) => id.fetch(&self.transport, &account, now).await,
+            (Wanted::Plaid(_) | Wanted::Document(_), _) => Err(FetchError::Unavailable("there are no credentials".to_owned())),
+        };
         let (key, until) = match fetched {
             Ok(fetched) => (Ok(Arc::new(fetched.key)), fetched.until),
             Err(error) => (Err(error), now.plus(Duration::from_secs(MISSING_CACHE_SECONDS))),
         };
         self.state.lock().await.remember(slot, Remembered { key: key.clone(), until }, now);
         key
+    }
+
+    /// One fetch is for all keys of a document. It is read again when its time is over, and for a key that it did not have.
+    async fn get_of_document(&self, wanted: &DocumentKey, now: Timestamp) -> Result<Arc<PublicKey>, FetchError> {
+        {
+            let mut state = self.state.lock().await;
+            if let Some(known) = state.documents.get(&wanted.document).and_then(|held| held.known(wanted, now)) {
+                return known;
+            }
+            state.spend(Expense::Document(wanted.document.clone()), now)?;
+            // What is asked for while it is read is not in it, as far as anybody knows, and does not have it read once more.
+            state.documents.entry(wanted.document.clone()).and_modify(|held| held.begin_again(now));
+        }
+        let fetched = wanted.document.fetch(&self.transport, now).await;
+        let mut state = self.state.lock().await;
+        let held = state.documents.entry(wanted.document.clone()).or_default();
+        held.settle(fetched, now)?;
+        held.known(wanted, now).unwrap_or_else(|| Err(FetchError::Unavailable("its document is out of date".to_owned())))
     }
 
     /// Confirms a subscription to an SNS topic, by fetching the URL that SNS sent. For messages alone whose signature is verified
@@ -145,24 +186,16 @@ impl FetchedKeys {
         self.state.lock().await.spend(Expense::Confirmation, now)?;
         self.transport.fetch(Request::Get(&url)).await?.success().map(drop)
     }
-
-    async fn fetch(&self, wanted: &Wanted, account: Option<plaid::Account<'_>>, now: Timestamp) -> Result<Fetched, FetchError> {
-        match (wanted, account) {
-            (Wanted::AwsSns(url), _) => url.fetch(&self.transport, now).await,
-            (Wanted::Paypal(url), _) => url.fetch(&self.transport, now).await,
-            (Wanted::Plaid(id), Some(account)) => id.fetch(&self.transport, &account, now).await,
-            (Wanted::Plaid(_), None) => Err(FetchError::Unavailable("there are no credentials for Plaid".to_owned())),
-        }
-    }
 }
 
 impl Wanted {
-    const fn expense(&self) -> Expense {
-        Expense::Key(match self {
-            Self::AwsSns(_) => KeyOrigin::AwsSns,
-            Self::Paypal(_) => KeyOrigin::Paypal,
-            Self::Plaid(_) => KeyOrigin::Plaid,
-        })
+    fn expense(&self) -> Expense {
+        match self {
+            Self::AwsSns(_) => Expense::AwsSns,
+            Self::Paypal(_) => Expense::Paypal,
+            Self::Plaid(_) => Expense::Plaid,
+            Self::Document(key) => Expense::Document(key.document.clone()),
+        }
     }
 }
 
@@ -199,6 +232,8 @@ fn read_certificate(body: &[u8], now: Timestamp) -> Result<Certificate, FetchErr
 #[derive(Debug, Default)]
 struct State {
     keys: HashMap<Slot, Remembered>,
+    /// As many as schemes pin.
+    documents: HashMap<Document, HeldDocument>,
     spent: HashMap<Expense, Minute>,
 }
 
@@ -215,9 +250,12 @@ struct Remembered {
 }
 
 /// What fetches are counted by: who floods one origin with names leaves the others theirs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Expense {
-    Key(KeyOrigin),
+    AwsSns,
+    Paypal,
+    Plaid,
+    Document(Document),
     Confirmation,
 }
 
@@ -261,23 +299,29 @@ mod tests {
     use http::Method;
 
     use super::transport::canned::Canned;
-    use crate::signatures::public_key::SignatureAlgorithm;
+    use crate::signatures::{UnverifiedWebhook, public_key::SignatureAlgorithm};
 
     const NOW: Timestamp = Timestamp::from_seconds(1_780_000_000);
     const SNS_CERTIFICATE: &str = include_str!("../../testdata/keys/sns-certificate.pem");
     const PAYPAL_CERTIFICATE: &str = include_str!("../../testdata/keys/paypal-certificate.pem");
     const SIGNED_SHA256: &[u8] = include_bytes!("../../testdata/keys/signer-sha256.sig");
 
+    fn no_name(_: &KeyDocument) -> Result<NamedKey, Refusal> {
+        panic!("only a document's key has a name")
+    }
+
     fn sns(hex: &str) -> WantedKey {
         let url = format!("https://sns.eu-central-1.amazonaws.com/SimpleNotificationService-{hex:0>32}.pem");
         let body = serde_json::json!({"SigningCertURL": url}).to_string();
-        KeyOrigin::AwsSns.wanted(&UnverifiedWebhook::new(Method::POST, "https://h/", &[], body.into_bytes())).unwrap()
+        let webhook = UnverifiedWebhook::new(Method::POST, "https://h/", &[], body.into_bytes());
+        KeyOrigin::AwsSns.wanted(&Places::new(&webhook), no_name).unwrap()
     }
 
     fn paypal(name: &str) -> WantedKey {
         let url = format!("https://api.paypal.com/v1/notifications/certs/CERT-{name}");
         let headers = [("PAYPAL-CERT-URL".to_owned(), url)];
-        KeyOrigin::Paypal.wanted(&UnverifiedWebhook::new(Method::POST, "https://h/", &headers, Vec::new())).unwrap()
+        let webhook = UnverifiedWebhook::new(Method::POST, "https://h/", &headers, Vec::new());
+        KeyOrigin::Paypal.wanted(&Places::new(&webhook), no_name).unwrap()
     }
 
     fn seconds(seconds: u64) -> Timestamp {
@@ -376,5 +420,6 @@ mod tests {
     fn origins_are_named_as_in_schemes() {
         let origins: Vec<KeyOrigin> = serde_json::from_str(r#"["aws-sns", "paypal", "plaid"]"#).unwrap();
         assert_eq!(origins, [KeyOrigin::AwsSns, KeyOrigin::Paypal, KeyOrigin::Plaid]);
+        assert!(serde_json::from_str::<KeyOrigin>("\"google\"").is_err());
     }
 }

@@ -79,7 +79,10 @@ mod tests {
     use http::Method;
 
     use super::*;
-    use crate::fetched::{FetchedKeys, KeyOrigin, transport::canned::Canned};
+    use crate::{
+        fetched::{FetchedKeys, KeyOrigin, transport::canned::Canned},
+        location::Places,
+    };
 
     const NOW: Timestamp = Timestamp::from_seconds(1_780_000_000);
     const LIVE: &str = include_str!("../../testdata/keys/paypal-certificate.pem");
@@ -140,7 +143,13 @@ mod tests {
         ] {
             let canned = Canned::always(200, certificate);
             let keys = FetchedKeys::new(&canned.config());
-            let key = keys.get(&KeyOrigin::Paypal.wanted(&webhook(&[url])).unwrap(), None, NOW).await;
+            let key = keys
+                .get(
+                    &KeyOrigin::Paypal.wanted(&Places::new(&webhook(&[url])), |_| Err(Refusal::UntrustedKey)).unwrap(),
+                    None,
+                    NOW,
+                )
+                .await;
             assert_eq!(canned.last(), format!("GET {url} "));
             assert_eq!(key.is_ok(), right, "{key:?}");
             assert_eq!(matches!(key, Err(FetchError::Refused(_))), !right, "{key:?}");

@@ -48,7 +48,7 @@ impl KeyId {
     pub(super) fn named_by(webhook: &UnverifiedWebhook) -> Result<Self, Refusal> {
         let token = location::header(&webhook.headers, "plaid-verification").ok_or(Refusal::MissingSignature)?;
         let header = jwt::unverified_header(&token).ok_or(Refusal::MalformedSignature)?;
-        let id = header.key_id.filter(|id| header.algorithm == Some(JwtAlgorithm::ES256) && is_uuid(id));
+        let id = header.key_id.filter(|id| header.algorithm == JwtAlgorithm::ES256 && is_uuid(id));
         id.map(Self).ok_or(Refusal::UntrustedKey)
     }
 
@@ -139,7 +139,10 @@ mod tests {
     };
 
     use super::*;
-    use crate::fetched::{FetchedKeys, KeyOrigin, WantedKey, transport::canned::Canned};
+    use crate::{
+        fetched::{FetchedKeys, KeyOrigin, WantedKey, transport::canned::Canned},
+        location::Places,
+    };
 
     const NOW: Timestamp = Timestamp::from_seconds(1_780_000_000);
     const ID: &str = "bfbd5111-8e33-4643-8ced-b2e642a72f3c";
@@ -178,7 +181,7 @@ mod tests {
 
     fn wanted() -> WantedKey {
         let token = Plaid::new().token(&json!({"alg": "ES256", "kid": ID}));
-        KeyOrigin::Plaid.wanted(&webhook(&token)).unwrap()
+        KeyOrigin::Plaid.wanted(&Places::new(&webhook(&token)), |_| Err(Refusal::UntrustedKey)).unwrap()
     }
 
     fn credentials(text: &str) -> Keyring {
@@ -218,7 +221,7 @@ mod tests {
         let canned = Canned::always(200, &plaid.answer().to_string());
         let keys = FetchedKeys::new(&canned.config());
         let token = plaid.token(&json!({"alg": "ES256", "kid": ID}));
-        let wanted = KeyOrigin::Plaid.wanted(&webhook(&token)).unwrap();
+        let wanted = KeyOrigin::Plaid.wanted(&Places::new(&webhook(&token)), |_| Err(Refusal::UntrustedKey)).unwrap();
         let key = keys.get(&wanted, Some(&credentials("client:hush:hush")), NOW).await.unwrap();
         assert!(jwt::verify(&token, &[JwtAlgorithm::ES256], jwt::JwtKey::Public(&key)).is_some());
         let question = format!(r#"{{"client_id":"client","key_id":"{ID}","secret":"hush:hush"}}"#);

@@ -2,17 +2,11 @@
 //!
 //! Format: <https://docs.aws.amazon.com/sns/latest/dg/sns-verify-signature-of-message.html>.
 
-use serde_json::Value;
-
 use super::{
     FetchError, Fetched, read_certificate,
     transport::{Request, Transport},
 };
-use crate::{
-    location::Places,
-    signatures::{Refusal, UnverifiedWebhook},
-    time::Timestamp,
-};
+use crate::{json::Value, location::Places, signatures::Refusal, time::Timestamp};
 
 const CERTIFICATE_PATH: &str = "SimpleNotificationService-";
 const CERTIFICATE_HEX_DIGITS: usize = 32;
@@ -29,17 +23,30 @@ pub fn is_signed(pointer: &str) -> bool {
     matches!(pointer, "/Message" | "/MessageId" | "/Timestamp" | "/TopicArn" | "/Type")
 }
 
+/// The places of a message that verification looks at, as JSON pointers.
+pub const POINTERS: [&str; 10] = [
+    "/Message",
+    "/MessageId",
+    "/SigningCertURL",
+    "/Subject",
+    "/SubscribeURL",
+    "/Timestamp",
+    "/Token",
+    "/TopicArn",
+    "/Type",
+    "/SignatureVersion",
+];
+
 /// Where a certificate of SNS is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct CertificateUrl(String);
 
 impl CertificateUrl {
     /// `SigningCertURL` of the message in the body.
-    pub(super) fn named_by(webhook: &UnverifiedWebhook) -> Result<Self, Refusal> {
-        let places = Places::new(webhook);
-        let message = places.json().ok_or(Refusal::MalformedSignature)?;
-        let url = message.get("SigningCertURL").and_then(Value::as_str).ok_or(Refusal::MissingSignature)?;
-        Self::parse(url).ok_or(Refusal::UntrustedKey)
+    pub(super) fn named_by(places: &Places<'_>) -> Result<Self, Refusal> {
+        let url = places.json_once("/SigningCertURL").map_err(|_| Refusal::MalformedSignature)?;
+        let (url, _) = url.filter(|url| url.is_string()).and_then(Value::text).ok_or(Refusal::MissingSignature)?;
+        Self::parse(&url).ok_or(Refusal::UntrustedKey)
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -62,9 +69,16 @@ impl CertificateUrl {
 /// could write lines that read as the fields after it, and have the same signature stand for another message id or another subject.
 /// With all other values of one line each, and the last line the kind, the text falls apart in one way alone. (SNS takes no subject
 /// with a line break.)
-pub fn sns_signed_content(body: &Value) -> Option<String> {
-    let field = |name: &str| body.get(name).filter(|value| !value.is_null());
-    let fields: &[&str] = match field("Type")?.as_str()? {
+///
+/// A field that stands there twice is none: whoever reads the message later may take the other one. Nor is one that is not Unicode,
+/// since several texts would be signed alike.
+pub fn sns_signed_content(places: &Places<'_>) -> Option<String> {
+    let field = |name: &str| places.json_once(&format!("/{name}")).ok().flatten().filter(|value| !value.is_null());
+    let text = |value: Value<'_>| {
+        let (text, is_exact) = value.text().filter(|_| value.is_string())?;
+        is_exact.then(|| text.into_owned())
+    };
+    let fields: &[&str] = match text(field("Type")?)?.as_str() {
         "Notification" => &NOTIFICATION,
         "SubscriptionConfirmation" | "UnsubscribeConfirmation" => &CONFIRMATION,
         _ => return None,
@@ -74,8 +88,8 @@ pub fn sns_signed_content(body: &Value) -> Option<String> {
         if *name == "Subject" && field(name).is_none() {
             continue;
         }
-        let value = field(name)?.as_str().filter(|value| *name == "Message" || !value.contains('\n'))?;
-        for line in [name, value] {
+        let value = text(field(name)?).filter(|value| *name == "Message" || !value.contains('\n'))?;
+        for line in [name, value.as_str()] {
             content.push_str(line);
             content.push('\n');
         }
@@ -128,12 +142,15 @@ mod tests {
         rand::SystemRandom,
         signature::{RSA_PKCS1_SHA256, RsaKeyPair},
     };
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::{
         fetched::{FETCHES_PER_MINUTE_MAX, FetchedKeys, KeyOrigin, transport::canned::Canned},
-        signatures::public_key::{PublicKey, SignatureAlgorithm},
+        signatures::{
+            UnverifiedWebhook,
+            public_key::{PublicKey, SignatureAlgorithm},
+        },
     };
 
     const NOW: Timestamp = Timestamp::from_seconds(1_780_000_000);
@@ -143,9 +160,18 @@ mod tests {
     const SIGNER: &[u8] = include_bytes!("../../testdata/keys/signer.der");
     const ARN: &str = "arn:aws:sns:us-west-2:123456789012:MyTopic";
 
+    fn sns_signed_content(message: &Value) -> Option<String> {
+        signed_content_of(&message.to_string())
+    }
+
+    fn signed_content_of(body: &str) -> Option<String> {
+        let webhook = UnverifiedWebhook::new(Method::POST, "https://h/", &[], body.as_bytes().to_vec());
+        super::sns_signed_content(&Places::new(&webhook))
+    }
+
     fn wanted(body: &str) -> Result<String, Refusal> {
         let webhook = UnverifiedWebhook::new(Method::POST, "https://h/", &[], body.as_bytes().to_vec());
-        CertificateUrl::named_by(&webhook).map(|url| url.0)
+        CertificateUrl::named_by(&Places::new(&webhook)).map(|url| url.0)
     }
 
     #[test]
@@ -224,7 +250,10 @@ mod tests {
         let canned = Canned::always(200, CERTIFICATE);
         let keys = FetchedKeys::new(&canned.config());
         let webhook = UnverifiedWebhook::new(Method::POST, "https://h/", &[], NOTIFICATION.as_bytes().to_vec());
-        let key = keys.get(&KeyOrigin::AwsSns.wanted(&webhook).unwrap(), None, NOW).await.unwrap();
+        let key = keys
+            .get(&KeyOrigin::AwsSns.wanted(&Places::new(&webhook), |_| Err(Refusal::UntrustedKey)).unwrap(), None, NOW)
+            .await
+            .unwrap();
         let url = "https://sns.eu-central-1.amazonaws.com/SimpleNotificationService-f3ecfb7224c7233fe7bb5f59f96de52f.pem";
         assert_eq!(canned.last(), format!("GET {url} "));
 
@@ -245,7 +274,9 @@ mod tests {
         for body in ["", "<html>", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"] {
             let keys = FetchedKeys::new(&Canned::always(200, body).config());
             let webhook = UnverifiedWebhook::new(Method::POST, "https://h/", &[], NOTIFICATION.as_bytes().to_vec());
-            let key = keys.get(&KeyOrigin::AwsSns.wanted(&webhook).unwrap(), None, NOW).await;
+            let key = keys
+                .get(&KeyOrigin::AwsSns.wanted(&Places::new(&webhook), |_| Err(Refusal::UntrustedKey)).unwrap(), None, NOW)
+                .await;
             assert!(matches!(key, Err(FetchError::Unavailable(_))), "{key:?}");
         }
     }
@@ -293,6 +324,10 @@ mod tests {
         for message in [json!([]), json!("Notification"), Value::Null] {
             assert_eq!(sns_signed_content(&message), None);
         }
+        // Who reads the message later may take the other one, or another character.
+        let repeated = good.to_string().replacen('{', r#"{"Message":"forged","#, 1);
+        assert_eq!(signed_content_of(&repeated), None);
+        assert_eq!(signed_content_of(&good.to_string().replace(r#":"m""#, r#":"m\ud83c""#)), None);
     }
 
     /// Anybody may publish to a topic of their own, with any lines in the message, and SNS signs it with the key that it signs

@@ -7,11 +7,14 @@ use aws_smithy_runtime::client::{
     auth::no_auth::NoAuthRuntimePluginV2, identity::IdentityCache, orchestrator::endpoints::StaticUriEndpointResolver,
     retries::strategy::NeverRetryStrategy,
 };
-use aws_smithy_runtime_api::client::{
-    http::{HttpClient, HttpConnector, HttpConnectorSettings, SharedHttpClient},
-    orchestrator::HttpRequest,
-    runtime_components::{RuntimeComponents, RuntimeComponentsBuilder},
-    runtime_plugin::RuntimePlugin,
+use aws_smithy_runtime_api::{
+    client::{
+        http::{HttpClient, HttpConnector, HttpConnectorSettings, SharedHttpClient},
+        orchestrator::HttpRequest,
+        runtime_components::{RuntimeComponents, RuntimeComponentsBuilder},
+        runtime_plugin::RuntimePlugin,
+    },
+    http::Headers,
 };
 use aws_smithy_types::{body::SdkBody, byte_stream::ByteStream};
 
@@ -36,6 +39,8 @@ pub(super) enum Request<'a> {
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: u16,
+    /// How long its owner says that it counts from now on, in seconds (RFC 9111). `None` if nothing is said.
+    pub(super) fresh_seconds: Option<u64>,
     pub(super) body: Vec<u8>,
 }
 
@@ -77,7 +82,8 @@ impl Transport {
         // The client keeps its connectors, one for each settings.
         let response = client.http_connector(&settings, components).call(request).await.map_err(|error| aws::describe(&error))?;
         let status = response.status().as_u16();
-        Ok(Answer { status, body: read(ByteStream::new(response.into_body())).await? })
+        let fresh_seconds = fresh_seconds(response.headers());
+        Ok(Answer { status, fresh_seconds, body: read(ByteStream::new(response.into_body())).await? })
     }
 }
 
@@ -96,6 +102,21 @@ impl Request<'_> {
         }
         Ok(request)
     }
+}
+
+/// What `cache-control` says, less what `age` says that a cache on the way has used of it. Of two `max-age` the shorter counts.
+fn fresh_seconds(headers: &Headers) -> Option<u64> {
+    let directives = headers.get_all("cache-control").flat_map(|value| value.split(','));
+    let seconds = directives.filter_map(|directive| {
+        let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
+        match name.trim().to_ascii_lowercase().as_str() {
+            "max-age" => value.trim().trim_matches('"').parse::<u64>().ok(),
+            "no-store" | "no-cache" => Some(0),
+            _ => None,
+        }
+    });
+    let age = headers.get("age").and_then(|age| age.trim().parse::<u64>().ok()).unwrap_or(0);
+    seconds.min().map(|seconds| seconds.saturating_sub(age))
 }
 
 /// In pieces, so that what is too large is never in memory as a whole.
@@ -141,6 +162,7 @@ pub(super) mod canned {
     #[derive(Clone, Debug, Default)]
     pub(in crate::fetched) struct Canned {
         answer: Arc<Mutex<(u16, String)>>,
+        headers: Arc<Mutex<Vec<(&'static str, &'static str)>>>,
         requests: Arc<Mutex<Vec<String>>>,
     }
 
@@ -154,6 +176,11 @@ pub(super) mod canned {
         /// What is answered from now on.
         pub(in crate::fetched) fn answer(&self, status: u16, body: &str) {
             *self.answer.lock().unwrap() = (status, body.to_owned());
+        }
+
+        /// What is answered beside it from now on.
+        pub(in crate::fetched) fn headers(&self, headers: &[(&'static str, &'static str)]) {
+            *self.headers.lock().unwrap() = headers.to_vec();
         }
 
         pub(in crate::fetched) fn count(&self) -> usize {
@@ -175,7 +202,15 @@ pub(super) mod canned {
             let body = String::from_utf8_lossy(request.body().bytes().unwrap()).into_owned();
             self.requests.lock().unwrap().push(format!("{} {} {body}", request.method(), request.uri()));
             let (status, body) = self.answer.lock().unwrap().clone();
-            HttpConnectorFuture::ready(Ok(HttpResponse::new(StatusCode::try_from(status).unwrap(), SdkBody::from(body))))
+            let mut response = HttpResponse::new(StatusCode::try_from(status).unwrap(), SdkBody::from(body));
+            for (name, value) in self.headers.lock().unwrap().iter() {
+                response.headers_mut().append(*name, *value);
+            }
+            // Not at once, so that others ask meanwhile.
+            HttpConnectorFuture::new(async move {
+                tokio::task::yield_now().await;
+                Ok(response)
+            })
         }
     }
 
@@ -327,8 +362,32 @@ mod tests {
     }
 
     #[test]
+    fn what_an_owner_says_of_time_is_read() {
+        let fresh = |given: &[(&'static str, &'static str)]| {
+            let mut headers = Headers::new();
+            given.iter().for_each(|(name, value)| {
+                headers.append(*name, *value);
+            });
+            fresh_seconds(&headers)
+        };
+        assert_eq!(fresh(&[]), None);
+        assert_eq!(fresh(&[("age", "5")]), None);
+        // As Google sends it.
+        assert_eq!(fresh(&[("cache-control", "public, max-age=21435, must-revalidate, no-transform")]), Some(21435));
+        assert_eq!(fresh(&[("cache-control", "public, max-age=21435"), ("age", "435")]), Some(21000));
+        assert_eq!(fresh(&[("Cache-Control", "Max-Age=\"60\"")]), Some(60));
+        assert_eq!(fresh(&[("cache-control", "max-age=60"), ("age", "61")]), Some(0));
+        assert_eq!(fresh(&[("cache-control", "max-age=60"), ("cache-control", "max-age=30")]), Some(30));
+        assert_eq!(fresh(&[("cache-control", "max-age=60, no-store")]), Some(0));
+        assert_eq!(fresh(&[("cache-control", "no-cache")]), Some(0));
+        assert_eq!(fresh(&[("cache-control", "s-maxage=60, private")]), None);
+        assert_eq!(fresh(&[("cache-control", "max-age=-1")]), None);
+        assert_eq!(fresh(&[("cache-control", "max-age=99999999999999999999999")]), None);
+    }
+
+    #[test]
     fn statuses_say_whether_it_is_worth_while_to_come_again() {
-        let check = |status: u16| Answer { status, body: Vec::new() }.success();
+        let check = |status: u16| Answer { status, fresh_seconds: None, body: Vec::new() }.success();
         for status in [200, 204, 299] {
             assert_eq!(check(status), Ok(Vec::new()), "{status}");
         }

@@ -13,7 +13,12 @@ mod read;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::{cell::Cell, fmt, sync::Arc};
+use std::{
+    borrow::Cow,
+    cell::Cell,
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use jaq_core::{
     Compiler, Ctx, DataT, Exn, Filter, Lut, Vars,
@@ -30,8 +35,14 @@ use self::{
     json::{Json, Members, counted, insert},
     meter::Stopped,
 };
-use crate::event::Event;
+use crate::{
+    content::{self, CONTENT_ENCODING, ContentError},
+    event::Event,
+    json::{NotJson, array_index},
+};
 
+/// The variable that is the rest of a batch.
+const ENVELOPE: &str = "$envelope";
 /// Longest expression, in bytes.
 pub const EXPRESSION_BYTES_MAX: usize = 16 * 1024;
 /// How many arrays and objects may be within each other: in a body, and in all that an expression makes.
@@ -83,6 +94,9 @@ pub enum JqFailure {
         /// The column in that line, in bytes.
         column: usize,
     },
+    /// The body's content coding cannot be undone.
+    #[error(transparent)]
+    Undecodable(ContentError),
     /// The body, or what the expression makes, goes too deep.
     #[error("arrays and objects within each other, more than {JSON_DEPTH_MAX} of them")]
     Nesting,
@@ -147,6 +161,14 @@ impl JqFailure {
 pub struct JqInput {
     pub(crate) body: Json,
     event: Json,
+    /// The rest of a batch, which is parsed once an expression names it.
+    envelope: Option<Arc<Envelope>>,
+}
+
+/// The rest of a batch.
+struct Envelope {
+    text: Vec<u8>,
+    parsed: OnceLock<Json>,
 }
 
 impl fmt::Debug for JqInput {
@@ -157,15 +179,38 @@ impl fmt::Debug for JqInput {
 }
 
 impl JqInput {
-    /// Parses the body of an event. Of two members of one name the later one counts.
+    /// Parses the body of an event, decoded as the event's `content-encoding` says; what cannot be decoded is read as it was sent, as
+    /// by [`crate::location::Places`]. Of two members of one name the later one counts.
+    ///
+    /// `body` is the body that the event came in; of a batch, the element is what is looked at, and the rest of it is `$envelope`.
     pub fn new(body: &[u8], event: &Event) -> Result<Self, JqFailure> {
-        let parsed = meter::run(|| read::read(body).map(|body| Self { body, event: describe(event) }))?;
-        parsed.map_err(|error| {
-            let before = &body[..error.at];
-            let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-            let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
-            JqFailure::NotJson { line, column: 1 + error.at - line_start }
+        let codings = event.headers.get(CONTENT_ENCODING).map(String::as_str);
+        let (body, undecodable) = match content::decode(body, codings) {
+            Ok(decoded) => (decoded, None),
+            Err(error) => (Cow::Borrowed(body), Some(error)),
+        };
+        let parsed = meter::run(|| {
+            let envelope = event.part.map(|part| Envelope { text: part.envelope(&body), parsed: OnceLock::new() });
+            let envelope = envelope.map(Arc::new);
+            Ok(Self { body: read::read(event.own_part(&body))?, event: describe(event), envelope })
+        })?;
+        parsed.map_err(|error: NotJson| {
+            let (line, column) = error.place(event.own_part(&body));
+            undecodable.map_or(JqFailure::NotJson { line, column }, JqFailure::Undecodable)
         })
+    }
+
+    /// What `$envelope` is: null for what is no element of a batch.
+    fn envelope(&self) -> Result<Json, JqFailure> {
+        let Some(envelope) = &self.envelope else { return Ok(Json::Null) };
+        if let Some(parsed) = envelope.parsed.get() {
+            return Ok(parsed.clone());
+        }
+        let parsed = read::read(&envelope.text).map_err(|error| {
+            let (line, column) = error.place(&envelope.text);
+            JqFailure::NotJson { line, column }
+        })?;
+        Ok(envelope.parsed.get_or_init(|| parsed).clone())
     }
 
     /// The string, number or boolean of the body at a JSON pointer, as text.
@@ -173,7 +218,7 @@ impl JqInput {
         let mut value = &self.body;
         for part in pointer.strip_prefix('/')?.split('/') {
             value = match value {
-                Json::Array(array) => array.elements.get(part.parse::<usize>().ok()?)?,
+                Json::Array(array) => array.elements.get(array_index(part)?)?,
                 Json::Object(object) => object.members.get(&*part.replace("~1", "/").replace("~0", "~"))?,
                 _ => return None,
             };
@@ -254,7 +299,8 @@ impl Jq {
     }
 
     fn outputs(&self, input: &JqInput) -> Result<Outputs, JqFailure> {
-        let context = Ctx::<Jaq>::new(Context::new(&self.filter.lut), Vars::new([input.event.clone()]));
+        let envelope = if self.expression.contains(ENVELOPE) { input.envelope()? } else { Json::Null };
+        let context = Ctx::<Jaq>::new(Context::new(&self.filter.lut), Vars::new([input.event.clone(), envelope]));
         let mut outputs = self.filter.id.run((context, input.body.clone()));
         let Some(first) = outputs.next().transpose().map_err(failure)? else { return Ok(Outputs::None) };
         match outputs.next().transpose().map_err(failure)? {
@@ -301,7 +347,7 @@ fn compile(expression: &str) -> Result<Filter<Jaq>, JqError> {
     let modules = Loader::new(functions::definitions()).load(&arena, file).map_err(|errors| unreadable(expression, errors))?;
     load::import(&modules, |_: load::Import<'_, _, _>| Err("an expression reads no files".to_owned()))
         .map_err(|errors| unreadable(expression, errors))?;
-    let compiler = Compiler::default().with_funs(functions::functions()).with_global_vars(["$event"]);
+    let compiler = Compiler::default().with_funs(functions::functions()).with_global_vars(["$event", ENVELOPE]);
     compiler.compile(modules).map_err(|errors| undefined(expression, errors))
 }
 

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     bodies::StoredBody,
-    event::{BodyDigest, Event, EventKey},
+    event::{BodyDigest, Event, EventKey, Part},
     names::{DestinationName, EventId, EventType},
     time::Timestamp,
 };
@@ -30,7 +30,7 @@ pub const CONTENT_CLAIM_SECONDS: u64 = 40;
 pub enum Recorded {
     /// Written now.
     New,
-    /// Written before, with the same body.
+    /// Written before, with the same body, or one that differs only in what its source ignores.
     Seen {
         /// Its destinations that no worker has ever claimed: their doorbells may never have been rung.
         unclaimed: Vec<DestinationName>,
@@ -43,7 +43,10 @@ pub enum Recorded {
         unclaimed: Vec<DestinationName>,
     },
     /// Its id was written before with another body. Nothing of this one is kept yet: what becomes of it is its source's policy.
-    Conflict,
+    Conflict {
+        /// Of the first, as in [`Recorded::Seen`].
+        unclaimed: Vec<DestinationName>,
+    },
     /// What was signed is known already under another id, which the signature does not cover: the webhook was captured and
     /// sent again, or its sender sent the same twice under two ids. This one is kept beside the first, quarantined.
     Replayed {
@@ -240,18 +243,19 @@ impl Ledger {
 
     async fn compare(&self, event: &Event, first: &Item) -> Result<Recorded, LedgerError> {
         let (recorded, _) = read_event(&event.key, first)?;
-        if recorded.sha256 == event.sha256 {
-            return Ok(Recorded::Seen { unclaimed: self.unclaimed(&recorded).await? });
+        let unclaimed = self.unclaimed(&recorded).await?;
+        if recorded.compared() == event.compared() {
+            return Ok(Recorded::Seen { unclaimed });
         }
-        Ok(self.seen_beside(event).await?.unwrap_or(Recorded::Conflict))
+        Ok(self.seen_beside(event).await?.unwrap_or(Recorded::Conflict { unclaimed }))
     }
 
     /// Whether this body has been made an event of its own, beside the one that has its id or its content.
     async fn seen_beside(&self, event: &Event) -> Result<Option<Recorded>, LedgerError> {
-        let key = event.key.beside(&event.sha256);
+        let key = event.key.beside(event.compared());
         let Some(item) = self.find_item(&key, event.received_at).await? else { return Ok(None) };
         let (recorded, _) = read_event(&key, &item)?;
-        if recorded.sha256 != event.sha256 {
+        if recorded.compared() != event.compared() {
             return Ok(None);
         }
         let unclaimed = self.unclaimed(&recorded).await?;
@@ -307,6 +311,13 @@ pub(super) fn event_item(event: &Event, body: &StoredBody, sort_key: &str) -> It
         StoredBody::InItem(compressed) => item.insert("body".to_owned(), binary(compressed)),
         StoredBody::InBucket(key) => item.insert("body_object".to_owned(), string(key)),
     };
+    if let Some(compared) = &event.compared_sha256 {
+        item.insert("compared_sha256".to_owned(), binary(compared.as_bytes()));
+    }
+    if let Some(Part { start, end, list_start, list_end }) = event.part {
+        let bounds = [start, end, list_start, list_end].map(|bound| number(bound as u64));
+        item.insert("part".to_owned(), AttributeValue::L(bounds.into()));
+    }
     if let Some(occurred_at) = event.occurred_at {
         item.insert("occurred_at".to_owned(), millis(occurred_at));
     }
@@ -317,6 +328,12 @@ pub(super) fn event_item(event: &Event, body: &StoredBody, sort_key: &str) -> It
         item.insert("by_time_sk".to_owned(), string(format!("{:013}#{event_id}", event.received_at.millis())));
     }
     item
+}
+
+fn read_part(part: &AttributeValue) -> Option<Part> {
+    let bounds: Vec<usize> = part.as_l().ok()?.iter().map(|bound| bound.as_n().ok()?.parse().ok()).collect::<Option<_>>()?;
+    let [start, end, list_start, list_end] = bounds[..] else { return None };
+    (list_start <= start && start <= end && end <= list_end).then_some(Part { start, end, list_start, list_end })
 }
 
 pub(super) fn read_event(key: &EventKey, item: &Item) -> Result<(Event, StoredBody), LedgerError> {
@@ -341,6 +358,8 @@ pub(super) fn read_bodiless(key: &EventKey, item: &Item) -> Result<Event, Ledger
         headers: headers.iter().filter_map(|(name, value)| Some((name.clone(), value.as_s().ok()?.clone()))).collect(),
         body_bytes: read_number(item, "body_bytes").and_then(|n| usize::try_from(n).ok()).ok_or(corrupt("no body_bytes"))?,
         sha256: read_binary(item, "sha256").and_then(BodyDigest::from_bytes).ok_or(corrupt("no sha256"))?,
+        compared_sha256: read_binary(item, "compared_sha256").and_then(BodyDigest::from_bytes),
+        part: item.get("part").map(|part| read_part(part).ok_or(corrupt("an unreadable part"))).transpose()?,
         key_id: read_string(item, "key_id").unwrap_or_default().to_owned(),
         destinations: destinations
             .into_iter()
@@ -367,6 +386,8 @@ mod tests {
             headers: BTreeMap::from([("content-type".to_owned(), "application/json".to_owned())]),
             body_bytes: 4,
             sha256: BodyDigest::of(b"body"),
+            compared_sha256: None,
+            part: None,
             key_id: "initial".to_owned(),
             destinations: vec![DestinationName::parse("ci").unwrap()],
             expires_at: Timestamp::from_seconds(1_700_100_000),

@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// The attributes of an event or of what is in quarantine, without its body.
-const BODILESS: [&str; 13] = [
+const BODILESS: [&str; 15] = [
     "pk",
     "sk",
     "type",
@@ -38,6 +38,8 @@ const BODILESS: [&str; 13] = [
     "headers",
     "body_bytes",
     "sha256",
+    "compared_sha256",
+    "part",
     "key_id",
     "destinations",
     "expires_at",
@@ -96,7 +98,7 @@ pub struct Pair {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Acceptance {
     /// It is an event now.
-    New(Event),
+    New(Box<Event>),
     /// It was one already.
     Seen {
         /// That event: of its own, or another one that has what was signed.
@@ -158,9 +160,9 @@ impl Ledger {
             let unclaimed = self.unclaimed(&known).await?;
             return Ok(Acceptance::Seen { event_id: owner.event_id, unclaimed });
         }
-        let Some(item) = self.put_event(&event, body, content).await? else { return Ok(Acceptance::New(event)) };
+        let Some(item) = self.put_event(&event, body, content).await? else { return Ok(Acceptance::New(Box::new(event))) };
         let (found, _) = read_event(&event.key, &item)?;
-        if found.sha256 != event.sha256 {
+        if found.compared() != event.compared() {
             return Ok(Acceptance::Taken(event.key.event_id));
         }
         Ok(Acceptance::Seen { unclaimed: self.unclaimed(&found).await?, event_id: event.key.event_id })
@@ -335,7 +337,7 @@ struct Indexed {
 impl Quarantined {
     /// The event that it becomes when it is accepted.
     pub fn accepted_key(&self) -> EventKey {
-        self.event.key.beside(&self.event.sha256)
+        self.event.key.beside(self.event.compared())
     }
 
     fn item_key(&self) -> Item {
@@ -349,7 +351,7 @@ fn item_key(pk: String, sk: String) -> Item {
 
 fn sort_key(kind: Kind, event: &Event) -> String {
     match kind {
-        Kind::Conflict => format!("{kind}#{}", event.sha256.to_hex()),
+        Kind::Conflict => format!("{kind}#{}", event.compared().to_hex()),
         Kind::Replay => format!("{kind}#{}", event.key.event_id),
     }
 }
@@ -358,7 +360,7 @@ fn sort_key(kind: Kind, event: &Event) -> String {
 /// for as long from then on.
 fn accepted(event: &Event, now: Timestamp) -> Event {
     Event {
-        key: event.key.beside(&event.sha256),
+        key: event.key.beside(event.compared()),
         received_at: now,
         expires_at: event.expires_at.plus(now.since(event.received_at)),
         ..event.clone()
@@ -418,6 +420,8 @@ mod tests {
             headers: BTreeMap::new(),
             body_bytes: 6,
             sha256: BodyDigest::of(b"second"),
+            compared_sha256: None,
+            part: None,
             key_id: "initial".to_owned(),
             destinations: vec![DestinationName::parse("ci").unwrap()],
             expires_at: Timestamp::from_seconds(1_700_100_000),

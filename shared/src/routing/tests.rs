@@ -24,6 +24,8 @@ fn event(event_type: &str) -> Event {
         headers: BTreeMap::from([("x-version".to_owned(), "2".to_owned())]),
         body_bytes: 0,
         sha256: BodyDigest::of(b""),
+        compared_sha256: None,
+        part: None,
         key_id: String::new(),
         destinations: Vec::new(),
         expires_at: Timestamp::from_seconds(1_800_000_000),
@@ -83,8 +85,67 @@ fn what_fails_says_which_expression_and_nothing_of_the_body() {
         assert!(said.contains(words) && !said.contains("hush"), "{said}");
         assert!(!failure.is_transient() && !failure.is_violation());
     }
-    let unreadable = plan_of(&route("filter = \"true\""), "push", "hush").unwrap_err().to_string();
-    assert!(unreadable.contains("the body is not JSON (line 1, column 1)"), "{unreadable}");
+}
+
+#[test]
+fn a_body_that_is_no_json_names_the_first_key_that_needs_it() {
+    const ORDER: &str = "order = { key = \"1\", version = \"1\" }";
+    for (settings, what) in [
+        ("filter = \"true\"", "filter"),
+        ("filter = \"true\"\nmap = \".\"", "filter"),
+        ("map = \".\"", "map"),
+        (&format!("map = \".\"\n{ORDER}"), "map"),
+        (ORDER, "order.key"),
+    ] {
+        let failure = plan_of(&route(settings), "push", "hush").unwrap_err();
+        assert_eq!(failure.to_string(), format!("the {what} of its route fails: the body is not JSON (line 1, column 1)"));
+    }
+    let several = [route("map = \".\""), route("filter = \"true\"")].concat();
+    assert!(plan_of(&several, "push", "hush").unwrap_err().to_string().starts_with("the map of its route fails: "));
+}
+
+#[test]
+fn expressions_and_contracts_see_the_decoded_body_and_others_get_the_exact_one() {
+    let one = DestinationName::parse("one").unwrap();
+    let plan = |routes: &str, coding: &str, body: &[u8]| {
+        let mut event = event("push");
+        event.headers.insert("content-encoding".to_owned(), coding.to_owned());
+        let routing = load(routes).unwrap();
+        let key = routing.order_key(&event, &one, body);
+        (routing.plan(&event, &one, body.to_vec()), key)
+    };
+    let body = zstd::encode_all(&br#"{"n": 11}"#[..], 3).unwrap();
+    let sent = |routes: &str| match plan(routes, "zstd", &body) {
+        (Ok(Plan::Send(sending)), _) => (sending.body, sending.is_mapped),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(sent(&route("")), (body.clone(), false));
+    assert_eq!(sent(&route("filter = \".n > 10\"")), (body.clone(), false));
+    assert_eq!(sent(&route("filter = \".n > 10\"\nmap = \".n\"")), (b"11".to_vec(), true));
+    let order = route("order = { key = \".n\", version = \"1\" }");
+    assert_eq!(sent(&order), (body.clone(), false));
+    assert_eq!(plan(&order, "zstd", &body).1.as_deref(), Some("11"));
+
+    assert_eq!(plan(&route(""), "gzip", &body).0, Ok(Plan::unchanged(body.clone())), "nothing looks into it");
+    let why = "the body is not valid gzip, although `content-encoding` says that it is";
+    let failure = plan(&route("map = \".n\""), "gzip", &body).0.unwrap_err();
+    assert_eq!(failure.to_string(), format!("the map of its route fails: {why}"));
+    assert!(!failure.is_transient() && !failure.is_violation());
+    let contract = "[[contracts]]\nsource = \"s\"\nschema_version = { at = \"json:/n\", is = [\"11\"] }\n";
+    let contract = format!("{contract}{}", route(""));
+    assert_eq!(sent(&contract), (body.clone(), false));
+    let failure = plan(&contract, "gzip", &body).0.unwrap_err();
+    assert_eq!(failure.to_string(), format!("{why}, and its contract says what is in it"));
+    assert!(failure.is_violation() && !failure.is_transient());
+    assert_eq!(plan(&order, "gzip", &body).1, None);
+}
+
+#[test]
+fn a_body_that_is_too_much_for_its_contract_blames_no_expression() {
+    let contract = "[[contracts]]\nsource = \"s\"\nschema_version = { at = \"json:/n\", is = [\"11\"] }\n";
+    let deep = ["[".repeat(200), "]".repeat(200)].concat();
+    let failure = plan_of(&format!("{contract}{}", route("map = \".\"")), "push", &deep).unwrap_err();
+    assert_eq!(failure, RoutingFailure::Unchecked(JqFailure::Nesting));
 }
 
 #[test]

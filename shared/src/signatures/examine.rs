@@ -121,14 +121,14 @@ impl Examination {
         let usable: Vec<_> = keyring.valid_at(now).map(|key| alternative.secret.usable(&key.secret)).collect();
         self.keys_usable = usable.iter().flatten().count();
         self.keys_unusable = usable.len() - self.keys_usable;
-        let by_key_id = alternative.signature.list.as_ref().is_some_and(|list| list.key == SignatureList::KEY_ID);
+        let by_key_id = alternative.signature.list.as_ref().is_some_and(SignatureList::is_by_key_id);
         let ids = usable.iter().flatten().map(|key| key.public_id).take(if by_key_id { usable.len() } else { 1 });
         self.candidates = match alternative.signature.encoding {
             Some(_) => ids.map(|id| reading.candidates(id).map_or(0, |found| found.len())).sum(),
             None => usize::from(reading.sent.is_some()),
         };
         if let Some(signed) = &alternative.signed {
-            let url = &reading.urls()[0];
+            let url = &reading.urls()[0].url;
             let (bytes, digest) = reading.content_digest(signed, url);
             let without_secret = signed.uses(&super::template::Variable::Secret);
             self.content = Some(Content { bytes, sha256: hex::encode(digest), without_secret });

@@ -186,9 +186,15 @@ impl Handshake {
         self.templates().any(|template| template.uses_key() || template.uses(&Variable::KeyId))
     }
 
-    /// Whether a requirement is about the source's handshake secret.
+    /// Whether it signs, for anybody who asks, something with the source's key.
+    pub fn signs_for_anybody(&self) -> bool {
+        !self.signed && self.templates().any(|template| template.keyed_places().next().is_some())
+    }
+
+    /// Whether a requirement or the answer needs the source's handshake secret.
     pub fn needs_handshake_secret(&self) -> bool {
-        self.require.iter().any(|requirement| requirement.equals_secret)
+        let is_answered = self.templates().any(|template| template.uses(&Variable::HandshakeSecret));
+        is_answered || self.require.iter().any(|requirement| requirement.equals_secret)
     }
 
     /// Whether the source's key signs such content for anybody who asks by this handshake: then it proves nothing.
@@ -212,6 +218,13 @@ impl Handshake {
         if self.when.is_empty() && self.method == Method::POST {
             return Err("`when` is empty, so every webhook would be taken for the handshake".into());
         }
+        if !self.signed && self.templates().any(Template::keys_what_is_made) {
+            return Err(
+                "an answer without a signature signs the value of one place as it is, as `{query:challenge|hmac-sha256|hex}`: of what is \
+                 joined or changed before, nobody can say whether a webhook could be signed so"
+                    .into(),
+            );
+        }
         for place in self.templates().flat_map(Template::keyed_places).filter(|_| !self.signed) {
             let bounded = |requirement: &&Requirement| requirement.only.is_some() && requirement.chars_max.is_some();
             if !self.require.iter().filter(bounded).any(|requirement| requirement.at == *place) {
@@ -220,9 +233,21 @@ impl Handshake {
                 ));
             }
         }
-        let known = |variable: &Variable| matches!(variable, Variable::KeyId | Variable::At(_));
+        let known = |variable: &Variable| {
+            matches!(
+                variable,
+                Variable::KeyId | Variable::At(_) | Variable::HandshakeSecret | Variable::Url | Variable::Joined(_)
+            )
+        };
+        if self.templates().any(Template::shows_handshake_secret) {
+            return Err(
+                "`{handshake_secret}` must be hashed in an answer, as `{query:challenge + handshake_secret|sha256|hex}`".into()
+            );
+        }
         match self.templates().flat_map(Template::variables).find(|variable| !known(variable)) {
-            Some(other) => Err(format!("`{{{other}}}` cannot stand in an answer; places and `{{key_id}}` can")),
+            Some(other) => Err(format!(
+                "`{{{other}}}` cannot stand in an answer; places, `{{url}}`, `{{key_id}}` and `{{handshake_secret}}` can"
+            )),
             None => Ok(()),
         }
     }
@@ -246,7 +271,9 @@ impl Handshake {
         if self.needs_key() && key.is_none() {
             return Err(HandshakeRefusal::UnusableKey);
         }
-        let values = Values { places, key: key.as_ref() };
+        let handshake_secret = secrets.and_then(|secrets| secrets.valid_at(now).next()).map(|key| key.secret.expose());
+        let url = places.webhook().url.as_str();
+        let values = Values { places, key: key.as_ref(), handshake_secret, url };
         let render = |template: &Template| {
             let bytes = template.render(&values).map_err(|missing| HandshakeRefusal::Unanswerable(missing.to_string()))?;
             Ok(String::from_utf8_lossy(&bytes).into_owned())
@@ -275,6 +302,16 @@ impl Handshake {
         headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         headers.insert(http::header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         Ok(HandshakeAnswer { status: self.answer.status, headers, body })
+    }
+
+    /// All places that it looks at.
+    pub fn places(&self) -> impl Iterator<Item = &Location> {
+        let in_templates = self.templates().flat_map(Template::variables).filter_map(|variable| match variable {
+            Variable::At(place) => Some(place),
+            _ => None,
+        });
+        let conditions = self.when.iter().map(|when| &when.at).chain(self.require.iter().map(|requirement| &requirement.at));
+        conditions.chain(&self.enrol).chain(&self.confirm).chain(in_templates)
     }
 
     fn templates(&self) -> impl Iterator<Item = &Template> {
@@ -307,12 +344,16 @@ impl Requirement {
 struct Values<'v> {
     places: &'v Places<'v>,
     key: Option<&'v UsableKey<'v>>,
+    handshake_secret: Option<&'v str>,
+    url: &'v str,
 }
 
 impl TemplateValues for Values<'_> {
     fn value(&self, variable: &Variable) -> Option<Cow<'_, [u8]>> {
         match variable {
             Variable::KeyId => self.key.map(|key| Cow::Borrowed(key.public_id.as_bytes())),
+            Variable::HandshakeSecret => self.handshake_secret.map(|secret| Cow::Borrowed(secret.as_bytes())),
+            Variable::Url => Some(Cow::Borrowed(self.url.as_bytes())),
             Variable::At(place) => {
                 let value = self.places.find(place)?;
                 let repeatable = value.len() <= CHALLENGE_BYTES_MAX && !value.chars().any(char::is_control);
@@ -386,6 +427,23 @@ mod tests {
         let toml = "method = \"GET\"\nsigned = false\nrequire = [{ at = \"query:t\", equals_secret = true }]";
         assert_eq!(answer(toml, "https://h/?t=word", "word"), Ok((200, String::new())));
         assert!(answer(toml, "https://h/?t=wor", "word").is_err());
+    }
+
+    #[test]
+    fn an_answer_may_be_a_hash_of_several_values_and_the_handshake_secret() {
+        let toml = "method = \"GET\"\nsigned = false\n\
+                    answer = { json = { challengeResponse = \"{query:challenge_code + handshake_secret + url|sha256|hex}\" } }";
+        // printf 'codewordhttps://h/x' | sha256sum
+        let hash = "3504fdfab30834fb6b49ea6334f5a041ab3c998cb879c6327c04af664a7802e0";
+        let expected = format!(r#"{{"challengeResponse":"{hash}"}}"#);
+        assert_eq!(answer(toml, "https://h/x?challenge_code=code", "word"), Ok((200, expected)));
+        assert_eq!(
+            answer(toml, "https://h/", "s"),
+            Err(HandshakeRefusal::Unanswerable("query:challenge_code + handshake_secret + url".into()))
+        );
+        let shown = handshake("method = \"GET\"\nsigned = false\nanswer = { body = \"{handshake_secret}\" }");
+        assert!(shown.check().unwrap_err().contains("must be hashed"));
+        assert!(shown.needs_handshake_secret());
     }
 
     #[test]

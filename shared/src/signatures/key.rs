@@ -9,6 +9,7 @@ use base64::{
 };
 use ring::digest;
 use serde::Deserialize;
+use unicode_normalization::UnicodeNormalization;
 
 use super::scheme::Encoding;
 use crate::{location::Location, secrets::Secret};
@@ -26,8 +27,21 @@ pub struct SecretSpec {
     pub digest: Option<KeyDigest>,
     /// For secrets of two parts: what stands between the key's public id and the secret itself.
     pub id_separator: Option<String>,
+    /// Text that is put behind the secret to make the key.
+    #[serde(default)]
+    pub suffix: String,
+    /// How the secret's characters are written before they become bytes.
+    pub normalize: Option<Normalization>,
     /// Where a webhook says which key it was signed with, by public id. Others are not tried.
     pub chosen_by: Option<Location>,
+}
+
+/// A normal form of Unicode text (UAX #15).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Normalization {
+    /// Compatibility decomposition, as EasyPost's libraries do it.
+    Nfkd,
 }
 
 /// A digest that derives a key.
@@ -66,16 +80,22 @@ impl SecretSpec {
         };
         let text = text.strip_prefix(self.strip_prefix.as_str()).unwrap_or(text);
         let decoded = match self.encoding {
+            None if self.normalize == Some(Normalization::Nfkd) => text.nfkd().collect::<String>().into_bytes().into(),
             None => Cow::Borrowed(text.as_bytes()),
             // A public key may come as a PEM file instead.
             Some(_) if is_pem(text) => Cow::Borrowed(text.as_bytes()),
             Some(Encoding::Hex) => hex::decode(text).ok()?.into(),
             Some(Encoding::Base64) => LENIENT_BASE64.decode(text).ok()?.into(),
             Some(Encoding::Base64url) => LENIENT_BASE64URL.decode(text).ok()?.into(),
+            Some(Encoding::Base64OfHex) => hex::decode(LENIENT_BASE64.decode(text).ok()?).ok()?.into(),
         };
         if decoded.is_empty() {
             return None;
         }
+        let decoded = match self.suffix.as_str() {
+            "" => decoded,
+            suffix => [&decoded, suffix.as_bytes()].concat().into(),
+        };
         let bytes = match self.digest {
             None => decoded,
             Some(KeyDigest::Sha1) => digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, &decoded).as_ref().to_vec().into(),
@@ -112,6 +132,15 @@ mod tests {
         assert_eq!(bytes("encoding = \"base64url\"", "-_8"), Some(vec![0xfb, 0xff]));
         assert_eq!(bytes("encoding = \"hex\"", "00fF"), Some(vec![0, 0xff]));
         assert_eq!(bytes("encoding = \"hex\"", "0"), None);
+    }
+
+    #[test]
+    fn a_secret_may_be_normalised_and_have_a_suffix() {
+        assert_eq!(bytes("normalize = \"nfkd\"", "s\u{e9}cret\u{fb01}"), Some("se\u{301}cretfi".as_bytes().to_vec()));
+        assert_eq!(bytes("", "s\u{e9}"), Some("s\u{e9}".as_bytes().to_vec()));
+        assert_eq!(bytes("suffix = \"&\"", "abc"), Some(b"abc&".to_vec()));
+        assert_eq!(bytes("suffix = \"&\"", ""), None, "a suffix alone is not a secret");
+        assert_eq!(bytes("encoding = \"base64-of-hex\"", "NjE="), Some(b"a".to_vec()));
     }
 
     #[test]

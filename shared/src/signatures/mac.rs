@@ -1,9 +1,11 @@
 //! Keyed and plain hashes, behind one type so that a message can be fed in pieces whatever the algorithm.
 //!
-//! `ring` is in every function already, for TLS.
+//! `ring` is in every function already, for TLS. MD5, which it does not have, is RustCrypto's.
 
 use std::ops::BitAnd;
 
+use ::hmac::{Hmac, KeyInit, Mac};
+use md5::Md5;
 use ring::{digest, hmac};
 use subtle::{Choice, ConstantTimeEq};
 
@@ -11,6 +13,8 @@ use subtle::{Choice, ConstantTimeEq};
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Hash {
     Keyed(hmac::Algorithm),
+    /// HMAC with MD5: what is known against MD5 are collisions, which HMAC does not need to be without.
+    KeyedMd5,
     Plain(&'static digest::Algorithm),
 }
 
@@ -18,6 +22,7 @@ pub(super) enum Hash {
 #[derive(Clone)]
 pub(super) enum MessageAuthenticator {
     Keyed(hmac::Context),
+    KeyedMd5(Hmac<Md5>),
     Plain(digest::Context),
 }
 
@@ -26,6 +31,7 @@ impl MessageAuthenticator {
     pub(super) fn new(hash: Hash, key: &[u8]) -> Self {
         match hash {
             Hash::Keyed(algorithm) => Self::Keyed(hmac::Context::with_key(&hmac::Key::new(algorithm, key))),
+            Hash::KeyedMd5 => Self::KeyedMd5(Hmac::new_from_slice(key).expect("HMAC takes keys of every length")),
             Hash::Plain(algorithm) => Self::Plain(digest::Context::new(algorithm)),
         }
     }
@@ -33,6 +39,7 @@ impl MessageAuthenticator {
     pub(super) fn update(&mut self, bytes: &[u8]) {
         match self {
             Self::Keyed(mac) => mac.update(bytes),
+            Self::KeyedMd5(mac) => mac.update(bytes),
             Self::Plain(hash) => hash.update(bytes),
         }
     }
@@ -40,6 +47,7 @@ impl MessageAuthenticator {
     pub(super) fn finish(self) -> Vec<u8> {
         match self {
             Self::Keyed(mac) => mac.sign().as_ref().to_vec(),
+            Self::KeyedMd5(mac) => mac.finalize().into_bytes().to_vec(),
             Self::Plain(hash) => hash.finish().as_ref().to_vec(),
         }
     }
@@ -75,10 +83,20 @@ mod tests {
         let keyed = |algorithm| hex_of(Hash::Keyed(algorithm), b"Jefe", &message);
         assert_eq!(keyed(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY), "effcdf6ae5eb2fa2d27416d5f184df9c259a7c79");
         assert_eq!(keyed(hmac::HMAC_SHA256), "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+        assert_eq!(hex_of(Hash::KeyedMd5, b"Jefe", &message), "750c783e6ab0b503eaa86e310a5db738");
         assert_eq!(
             hex_of(Hash::Plain(&digest::SHA1_FOR_LEGACY_USE_ONLY), b"unused", &[b"a", b"bc"]),
             "a9993e364706816aba3e25717850c26c9cd0d89d"
         );
+    }
+
+    /// RFC 2202, test cases 1, 5 and 6: a key that is shorter than a block of MD5, one that is longer, and no key at all.
+    #[test]
+    fn hmac_md5_takes_keys_of_every_length() {
+        assert_eq!(hex_of(Hash::KeyedMd5, &[0x0b; 16], &[b"Hi There"]), "9294727a3638bb1c13f48ef8158bfc9d");
+        let message: &[u8] = b"Test Using Larger Than Block-Size Key - Hash Key First";
+        assert_eq!(hex_of(Hash::KeyedMd5, &[0xaa; 80], &[message]), "6b1ab7fe4bd7bf8f0b62e6ce61b9d0cd");
+        assert_eq!(hex_of(Hash::KeyedMd5, b"", &[]), "74e6f7298a9c2d168935f58c001bad88");
     }
 
     #[test]

@@ -3,10 +3,13 @@
 //! A [`Scheme`] is data: which bytes are signed, where the signature and the timestamp stand, how they are encoded. Nothing
 //! is parsed before it is verified but what the scheme itself needs. Comparison is constant-time on decoded bytes.
 
+mod chain;
 mod examine;
 pub mod handshake;
 pub mod jwt;
 mod key;
+#[cfg(test)]
+mod kinds;
 mod mac;
 pub mod outgoing;
 pub mod preset;
@@ -16,19 +19,26 @@ mod sign;
 mod template;
 mod url;
 mod verify;
+#[cfg(test)]
+mod verify_tests;
 
 use std::borrow::Cow;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
+use crate::{content::ContentError, location::Sought};
+
+pub use chain::{IssuerOids, Root, X5C_CERTIFICATES_MAX};
 pub use examine::{Content, Examination, Looked, TimeSent};
 pub use key::SecretSpec;
 pub use scheme::{
-    ALTERNATIVES_MAX, Algorithm, Alternative, Check, Condition, Encoding, JwtSpec, SIGNATURES_MAX, Scheme, SignatureList,
-    SignatureSpec, TOLERANCE_SECONDS_MAX, TimestampFormat, TimestampSpec, UrlForm,
+    AHEAD_SECONDS_DEFAULT, ALTERNATIVES_MAX, Algorithm, Alternative, CHECK_PLACES_MAX, Check, Condition, EQUALS_ANY_MAX,
+    Encoding, JwtSpec, LISTED_MAX, Listed, SIGNATURES_MAX, Scheme, SignatureList, SignatureSpec, TOLERANCE_SECONDS_MAX,
+    TOLERANCE_UNREMEMBERED_SECONDS_MAX, TimestampFormat, TimestampSpec, UrlForm,
 };
 pub use sign::SignError;
-pub use template::{HEADER_LIST_MAX, SORTED_PAIRS_MAX, Template, TemplateValues, Variable};
+pub use template::{HEADER_LIST_MAX, SORTED_JSON_BYTES_MAX, SORTED_PAIRS_MAX, Template, TemplateValues, Variable};
+pub use url::URL_CANDIDATES_MAX;
 pub use verify::VerifiedWebhook;
 
 /// A request as it came in: nothing about it is known to be true.
@@ -42,6 +52,8 @@ pub struct UnverifiedWebhook {
     pub headers: HeaderMap,
     /// The query string as received, without the question mark.
     pub raw_query: String,
+    /// The query that is registered with the provider as a part of the URL, if any.
+    pub registered_query: Option<String>,
     /// The exact bytes of the body.
     pub body: Vec<u8>,
 }
@@ -59,7 +71,7 @@ impl UnverifiedWebhook {
                 map.append(name, value);
                 map
             });
-        Self { method, url: url.to_owned(), headers, raw_query: raw_query.to_owned(), body }
+        Self { method, url: url.to_owned(), headers, raw_query: raw_query.to_owned(), registered_query: None, body }
     }
 
     /// The whole URL.
@@ -92,6 +104,27 @@ pub enum Refusal {
     /// The scheme signs a timestamp, and there is none.
     #[error("the timestamp is missing")]
     MissingTimestamp,
+    /// There are several where there should be one.
+    #[error("the {0} stands in the request more than once, and only one of them can be meant")]
+    Repeated(&'static str),
+    /// It should stand in a JSON body.
+    #[error("the body is not JSON (line {line}, column {column}), and the {what} should stand in it")]
+    BodyNotJson {
+        /// Signature or timestamp.
+        what: &'static str,
+        /// From 1.
+        line: usize,
+        /// From 1, in bytes.
+        column: usize,
+    },
+    /// It should stand in a body that cannot be decoded.
+    #[error("the {what} should stand in the body, which cannot be read: {error}")]
+    Undecodable {
+        /// Signature or timestamp.
+        what: &'static str,
+        /// Why.
+        error: ContentError,
+    },
     /// Not a number in the scheme's unit.
     #[error("the timestamp is malformed")]
     MalformedTimestamp,
@@ -109,6 +142,9 @@ pub enum Refusal {
     /// Rightly signed, but something that the signature vouches for, as the body's digest in the URL, is not so.
     #[error("what the signature says of the request does not hold")]
     FailedCheck,
+    /// Rightly signed by a key that signs for many, and for another of them.
+    #[error("the signature is right, but the webhook is for another receiver: no key of this source is what it names")]
+    OtherReceiver,
     /// No key of the keyring can be decoded as the scheme says.
     #[error("no key of this source can be used with its scheme")]
     UnusableKey,
@@ -118,9 +154,19 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// The refusal for something that is not absent and yet cannot be read.
+    fn unread(sought: &Sought<'_>, what: &'static str) -> Option<Self> {
+        match sought {
+            Sought::Several => Some(Self::Repeated(what)),
+            Sought::NotJson { line, column } => Some(Self::BodyNotJson { what, line: *line, column: *column }),
+            Sought::Undecodable(error) => Some(Self::Undecodable { what, error: *error }),
+            Sought::Absent | Sought::NotText(_) | Sought::Text { .. } => None,
+        }
+    }
+
     /// Whether another key could have proved it.
     pub const fn depends_on_keys(self) -> bool {
-        matches!(self, Self::WrongSignature | Self::UnusableKey)
+        matches!(self, Self::WrongSignature | Self::UnusableKey | Self::OtherReceiver)
     }
 }
 

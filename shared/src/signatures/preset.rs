@@ -4,7 +4,10 @@ use http::Method;
 use serde::{Deserialize, Deserializer, de::Error};
 
 use super::{Scheme, handshake::Handshake};
-use crate::{config::AnswerSpec, event::EventSpec};
+use crate::{
+    config::{AnswerSpec, OnConflict},
+    event::EventSpec,
+};
 
 /// What is known about a provider.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -27,9 +30,14 @@ pub struct Preset {
     pub keep_headers: Vec<String>,
     /// A dedupe horizon that is longer than the provider's longest redelivery, in days.
     pub dedupe_days: Option<u64>,
+    /// What becomes of another body under a known event id, where that is its retry and not a conflict.
+    pub on_conflict: Option<OnConflict>,
     /// What the provider does when it delivers.
     #[serde(default)]
     pub delivery: DeliveryFacts,
+    /// What the provider does when its webhook is created.
+    #[serde(default)]
+    pub registration: Registration,
     /// Its signature scheme.
     pub scheme: Scheme,
     /// Where its events carry id, type and time.
@@ -78,10 +86,88 @@ impl Known {
 pub struct DeliveryFacts {
     /// How long it waits for an answer, in seconds.
     pub deadline_seconds: Option<u64>,
-    /// When it sends again.
+    /// When it sends again, in words.
     pub retries: Option<String>,
+    /// How long it waits before each of its own retries, counted from the attempt before, in seconds. Empty: it makes none.
+    pub retry_after_seconds: Option<Vec<u64>>,
+    /// Where the single waits are not known: how long after the first attempt the last retry may come, in seconds.
+    pub retry_for_seconds: Option<u64>,
+    /// Whether a retry is signed anew. One of which that is not known may carry the time of the first attempt.
+    pub retry_time: Option<RetryTime>,
+    /// Where that is known from.
+    pub retry_time_source: Option<String>,
     /// What it takes for success.
     pub answer: Option<String>,
+}
+
+/// Which time a provider's own retry carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RetryTime {
+    /// Its own: it is signed anew.
+    Anew,
+    /// That of the first attempt, to the byte.
+    Kept,
+}
+
+impl DeliveryFacts {
+    /// How long after its first attempt a webhook may still come by the provider's own retries, in seconds; `None` if that is not
+    /// known.
+    pub fn last_retry_seconds(&self) -> Option<u64> {
+        self.retry_after_seconds.as_ref().map(|waits| waits.iter().sum()).or(self.retry_for_seconds)
+    }
+}
+
+/// How a provider checks a URL when a webhook is created.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Registration {
+    /// What it sends.
+    #[serde(default)]
+    pub check: UrlCheck,
+    /// Where that is known from.
+    pub source: Option<String>,
+}
+
+/// What is sent to a URL when a webhook is created.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UrlCheck {
+    /// Nothing.
+    Nothing,
+    /// An unsigned HEAD, to be answered 2xx.
+    Head,
+    /// An unsigned GET, to be answered 2xx.
+    Get,
+    /// A request whose answer must repeat, or be derived from, something of it.
+    Challenge,
+    /// A test event, signed as every webhook is.
+    Ping,
+    /// A test request without a signature, to be answered 2xx.
+    UnsignedPing,
+    /// Not documented.
+    #[default]
+    Unknown,
+}
+
+impl UrlCheck {
+    /// In a few words.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing is sent",
+            Self::Head => "an unsigned HEAD",
+            Self::Get => "an unsigned GET",
+            Self::Challenge => "a challenge",
+            Self::Ping => "a test event, signed as every webhook",
+            Self::UnsignedPing => "a test request without a signature",
+            Self::Unknown => "not documented",
+        }
+    }
+
+    /// Whether a handshake of the preset must answer it.
+    pub const fn needs_handshake(self) -> bool {
+        matches!(self, Self::Head | Self::Get | Self::Challenge | Self::UnsignedPing)
+    }
 }
 
 fn post() -> Vec<Method> {
@@ -113,21 +199,37 @@ macro_rules! presets {
 }
 
 const PRESETS: &[(&str, &str)] = presets![
+    "adyen"
+    "adyen-platform"
+    "aircall"
     "airtable"
+    "alchemy"
+    "apple-app-store"
     "asana"
     "authorize-net"
     "aws-sns"
+    "azure-event-grid"
     "bigcommerce"
     "bitbucket"
+    "bolt"
+    "box"
     "braintree"
+    "brevo"
+    "buildkite"
+    "buildkite-token"
     "cal-com"
     "calendly"
+    "cashfree"
     "chargebee"
+    "checkout-com"
+    "circleci"
     "clerk"
+    "clickup"
     "close"
     "cloudinary"
     "cloudinary-sha256"
     "coinbase-cdp"
+    "coinbase-commerce"
     "contentful"
     "convoy-advanced-sha256-base64"
     "convoy-advanced-sha256-hex"
@@ -137,19 +239,29 @@ const PRESETS: &[(&str, &str)] = presets![
     "convoy-simple-sha256-hex"
     "convoy-simple-sha512-base64"
     "convoy-simple-sha512-hex"
+    "customer-io"
     "discord"
     "docusign"
     "dropbox"
+    "dwolla"
+    "easypost"
+    "elevenlabs"
     "figma"
+    "flutterwave"
     "front"
     "fusionauth"
     "fusionauth-public"
+    "ghost"
     "gitea"
     "github"
     "github-sha1"
     "gitlab"
     "gitlab-signing-token"
+    "gocardless"
+    "google-pubsub"
     "google-push"
+    "gumroad"
+    "hcp-terraform"
     "hook0"
     "hubspot"
     "hubspot-v3"
@@ -157,55 +269,89 @@ const PRESETS: &[(&str, &str)] = presets![
     "intercom"
     "intuit"
     "jira"
+    "jotform"
+    "klaviyo"
     "launchdarkly"
+    "lemon-squeezy"
     "line"
     "linear"
     "lithic"
     "livekit"
+    "mailersend"
     "mailgun"
     "mandrill"
+    "mercado-pago"
     "messagebird-jwt"
     "messagebird-legacy"
     "meta"
     "microsoft-graph"
+    "midtrans"
+    "modern-treasury"
     "mollie"
+    "monday"
+    "mux"
     "netlify"
     "notion"
+    "nuvei"
+    "nylas"
     "okta"
+    "onfido"
     "openai"
     "paddle"
     "pagerduty"
+    "patreon"
     "paypal"
     "paystack"
+    "persona"
     "plaid"
     "plivo-v2"
     "postmark"
     "pusher"
     "razorpay"
+    "recurly"
+    "replicate"
     "resend"
     "retell"
+    "revenuecat"
+    "revenuecat-token"
     "sanity"
     "sendgrid"
     "sentry"
     "shopify"
     "slack"
+    "smartcar"
+    "sparkpost"
     "square"
     "standard-webhooks"
     "standard-webhooks-v1a"
+    "storyblok"
     "stripe"
+    "sumsub"
     "supabase-auth-hooks"
     "svix"
+    "tally"
     "telegram"
+    "telnyx"
     "trello"
+    "trolley"
     "twilio"
     "twitch"
     "twitter"
     "typeform"
     "vercel"
+    "veriff"
     "vonage"
+    "webflow"
+    "wise"
+    "wix"
+    "wompi"
     "woocommerce"
+    "workos"
+    "xendit"
     "xero"
     "zendesk"
+    "zoho-billing"
+    "zoho-payments"
     "zoom"
 ];
 
@@ -231,7 +377,9 @@ impl Preset {
             methods: post(),
             keep_headers: Vec::new(),
             dedupe_days: None,
+            on_conflict: None,
             delivery: DeliveryFacts::default(),
+            registration: Registration::default(),
             scheme,
             event: EventSpec::default(),
             answer: AnswerSpec::default(),
@@ -269,6 +417,88 @@ mod tests {
             assert!(preset.documentation.starts_with("https://"), "{name}");
             assert!(preset.keep_headers.iter().all(|header| *header == header.to_ascii_lowercase()), "{name}");
             assert!(preset.dedupe_days.is_none_or(|days| (1..=crate::config::DEDUPE_DAYS_MAX).contains(&days)), "{name}");
+        }
+    }
+
+    /// Presets of which it is known neither when the last retry comes nor whether it is signed anew.
+    const UNDOCUMENTED_RETRIES: [&str; 12] = [
+        "buildkite",
+        "elevenlabs",
+        "front",
+        "persona",
+        "replicate",
+        "retell",
+        "telnyx",
+        "trolley",
+        "twitch",
+        "webflow",
+        "zendesk",
+        "zoho-payments",
+    ];
+
+    #[test]
+    fn no_preset_refuses_its_own_providers_retry_as_stale() {
+        let mut stale = Vec::new();
+        for name in Preset::names() {
+            let Preset { scheme, delivery, .. } = Preset::find(name).unwrap().unwrap();
+            let Some(tolerance) = scheme.alternatives.iter().filter_map(|way| way.timestamp.as_ref()?.tolerance_seconds).min()
+            else {
+                continue;
+            };
+            if delivery.retry_time == Some(RetryTime::Anew) {
+                continue;
+            }
+            let Some(last) = delivery.last_retry_seconds() else {
+                assert!(UNDOCUMENTED_RETRIES.contains(&name), "{name}: say when it retries, or whether anew, or name it here");
+                continue;
+            };
+            // Each attempt may take as long as the provider waits for an answer.
+            let attempts = delivery.retry_after_seconds.as_ref().map_or(0, |waits| waits.len() as u64);
+            let oldest = last + attempts * delivery.deadline_seconds.unwrap_or(30);
+            if last > 0 && tolerance < oldest {
+                stale.push(format!("{name}: tolerates {tolerance} s, and its last retry is {oldest} s old"));
+            }
+        }
+        assert_eq!(stale, Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_fact_about_retries_has_its_source() {
+        for name in Preset::names() {
+            let DeliveryFacts { retry_time, retry_time_source, retry_after_seconds, retry_for_seconds, retries, .. } =
+                Preset::find(name).unwrap().unwrap().delivery;
+            assert_eq!(retry_time.is_some(), retry_time_source.is_some(), "{name}");
+            assert!(retry_time_source.is_none_or(|source| source.starts_with("https://")), "{name}");
+            assert!(retry_after_seconds.is_none() || retry_for_seconds.is_none(), "{name}: one of the two says it");
+            let is_known = retry_after_seconds.is_some() || retry_for_seconds.is_some();
+            assert!(!is_known || retries.is_some(), "{name}: a person wants words");
+        }
+    }
+
+    #[test]
+    fn every_preset_says_how_its_provider_checks_a_url_and_answers_it() {
+        let mut vectors = BTreeSet::new();
+        for line in include_str!("../../../tests/vectors/handshakes.jsonl").lines() {
+            let vector: serde_json::Value = serde_json::from_str(line).unwrap();
+            vectors.insert(vector["provider"].as_str().unwrap().to_owned());
+        }
+        for name in Preset::names() {
+            let Preset { registration, handshakes, scheme, .. } = Preset::find(name).unwrap().unwrap();
+            let Registration { check, source } = registration;
+            assert_eq!(source.is_some(), check != UrlCheck::Unknown, "{name}: where is that known from?");
+            assert!(source.is_none_or(|source| source.starts_with("https://")), "{name}");
+            // What SNS asks is answered with a key that is fetched; a test of the receiver's does that.
+            let is_fetched = scheme.alternatives.iter().any(|alternative| alternative.fetched_key.is_some());
+            if check.needs_handshake() && !is_fetched {
+                assert!(!handshakes.is_empty(), "{name}: nothing answers {}", check.words());
+                assert!(vectors.contains(name), "{name}: tests/vectors/handshakes.jsonl has no {}", check.words());
+            }
+            let method = match check {
+                UrlCheck::Head => Some(Method::HEAD),
+                UrlCheck::Get => Some(Method::GET),
+                _ => None,
+            };
+            assert!(method.is_none_or(|method| handshakes.iter().any(|one| one.method == method && !one.signed)), "{name}");
         }
     }
 

@@ -4,7 +4,8 @@ use ring::{digest, hmac};
 use serde::Deserialize;
 
 use super::{
-    jwt::JwtAlgorithm,
+    chain::{IssuerOids, Root},
+    jwt::{JwtAlgorithm, LEEWAY_SECONDS_DEFAULT},
     key::SecretSpec,
     mac::Hash,
     public_key::SignatureAlgorithm,
@@ -12,6 +13,7 @@ use super::{
 };
 use crate::{
     fetched::{KeyOrigin, sns},
+    json::Pointers,
     location::{Location, Locations, Places},
     time::Timestamp,
 };
@@ -20,8 +22,17 @@ use crate::{
 pub const SIGNATURES_MAX: usize = 16;
 /// Most alternatives of one scheme.
 pub const ALTERNATIVES_MAX: usize = 8;
-/// Widest tolerance that a scheme may ask for. Stripe and Standard Webhooks advise 300 s, Cloudinary 7200 s.
-pub const TOLERANCE_SECONDS_MAX: u64 = 24 * 60 * 60;
+/// Widest tolerance that a scheme may ask for: a provider whose retries carry the time of the first attempt sends them for days.
+pub const TOLERANCE_SECONDS_MAX: u64 = 7 * 24 * 60 * 60;
+/// How far a signed time may be ahead of our clock unless a scheme says otherwise, in seconds.
+pub const AHEAD_SECONDS_DEFAULT: u64 = 300;
+/// Widest tolerance of a source that does not remember what was signed for longer than that. Stripe and Standard Webhooks advise
+/// 300 s: whoever has captured a webhook may send it again for so long.
+pub const TOLERANCE_UNREMEMBERED_SECONDS_MAX: u64 = 600;
+/// Most places of one check.
+pub const CHECK_PLACES_MAX: usize = 8;
+/// Most values of `equals_any`.
+pub const EQUALS_ANY_MAX: usize = 16;
 
 /// How a provider signs its webhooks: one way, or several of which the first that a request uses decides alone.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -52,10 +63,14 @@ pub struct Alternative {
     pub unsigned_body: bool,
     /// What else must hold.
     pub checks: Vec<Check>,
-    /// For `algorithm = "jwt"`.
+    /// For `algorithm = "jwt"` and `"jws-detached"`.
     pub jwt: Option<JwtSpec>,
     /// Whose public keys have to be fetched.
     pub fetched_key: Option<KeyOrigin>,
+    /// What `{listed}` is.
+    pub listed: Option<Listed>,
+    /// Said where the keys of a document or of a root's certificates sign for this account alone.
+    pub own_keys: bool,
     /// When a request uses this alternative; it must also have its signature.
     pub when: Option<Condition>,
 }
@@ -79,6 +94,9 @@ struct Entry {
     checks: Vec<Check>,
     jwt: Option<JwtSpec>,
     fetched_key: Option<KeyOrigin>,
+    listed: Option<Listed>,
+    #[serde(default)]
+    own_keys: bool,
     when: Option<Condition>,
     #[serde(default)]
     first_of: Vec<Entry>,
@@ -109,7 +127,8 @@ impl Entry {
     fn is_more_than_alternatives(&self) -> bool {
         let required = self.algorithm.is_some() || self.signed.is_some() || self.signature.is_some() || self.timestamp.is_some();
         let optional = self.id.is_some() || self.jwt.is_some() || self.fetched_key.is_some() || self.when.is_some();
-        let defaulted = self.secret != SecretSpec::default() || self.url != UrlForm::default() || self.unsigned_body;
+        let defaulted =
+            self.secret != SecretSpec::default() || self.url != UrlForm::default() || self.unsigned_body || self.own_keys;
         required || optional || defaulted || !self.checks.is_empty()
     }
 
@@ -129,6 +148,8 @@ impl Entry {
             checks: self.checks,
             jwt: self.jwt,
             fetched_key: self.fetched_key,
+            listed: self.listed,
+            own_keys: self.own_keys,
             when: self.when,
         })
     }
@@ -138,7 +159,9 @@ impl Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Algorithm {
-    /// HMAC (RFC 2104) with SHA-1.
+    /// HMAC (RFC 2104) with MD5: weak, for providers that have nothing better.
+    HmacMd5,
+    /// HMAC with SHA-1.
     HmacSha1,
     /// HMAC with SHA-256.
     HmacSha256,
@@ -156,14 +179,28 @@ pub enum Algorithm {
     Sha512,
     /// Ed25519 (RFC 8032).
     Ed25519,
+    /// ECDSA on P-256 with SHA-1, the signature in DER.
+    EcdsaP256Sha1,
     /// ECDSA on P-256 with SHA-256, the signature in DER.
     EcdsaP256Sha256,
+    /// ECDSA on P-256 with SHA-512, the signature in DER.
+    EcdsaP256Sha512,
+    /// ECDSA on P-384 with SHA-384, the signature in DER.
+    EcdsaP384Sha384,
     /// RSA PKCS #1 v1.5 with SHA-1, which AWS SNS still uses.
     RsaSha1,
     /// RSA PKCS #1 v1.5 with SHA-256.
     RsaSha256,
+    /// RSA PKCS #1 v1.5 with SHA-512.
+    RsaSha512,
+    /// RSA-PSS with SHA-256 and a salt of 32 bytes.
+    RsaPssSha256,
+    /// RSA-PSS with SHA-512 and a salt of 64 bytes.
+    RsaPssSha512,
     /// A signed token (RFC 7519) that has the body's digest among its claims.
     Jwt,
+    /// A signature of a token's form without its content, which the request has (RFC 7515, appendix F).
+    JwsDetached,
     /// The secret itself.
     Token,
     /// The secret as `user:password` (RFC 7617).
@@ -175,6 +212,7 @@ pub(super) enum Proof {
     Hash(Hash),
     Public(SignatureAlgorithm),
     Jwt,
+    JwsDetached,
     Token,
     Basic,
 }
@@ -182,6 +220,7 @@ pub(super) enum Proof {
 impl Algorithm {
     pub(super) fn proof(self) -> Proof {
         match self {
+            Self::HmacMd5 => Proof::Hash(Hash::KeyedMd5),
             Self::HmacSha1 => Proof::Hash(Hash::Keyed(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY)),
             Self::HmacSha256 => Proof::Hash(Hash::Keyed(hmac::HMAC_SHA256)),
             Self::HmacSha384 => Proof::Hash(Hash::Keyed(hmac::HMAC_SHA384)),
@@ -191,10 +230,17 @@ impl Algorithm {
             Self::Sha384 => Proof::Hash(Hash::Plain(&digest::SHA384)),
             Self::Sha512 => Proof::Hash(Hash::Plain(&digest::SHA512)),
             Self::Ed25519 => Proof::Public(SignatureAlgorithm::Ed25519),
+            Self::EcdsaP256Sha1 => Proof::Public(SignatureAlgorithm::EcdsaP256Sha1),
             Self::EcdsaP256Sha256 => Proof::Public(SignatureAlgorithm::EcdsaP256Sha256),
+            Self::EcdsaP256Sha512 => Proof::Public(SignatureAlgorithm::EcdsaP256Sha512),
+            Self::EcdsaP384Sha384 => Proof::Public(SignatureAlgorithm::EcdsaP384Sha384),
             Self::RsaSha1 => Proof::Public(SignatureAlgorithm::RsaSha1),
             Self::RsaSha256 => Proof::Public(SignatureAlgorithm::RsaSha256),
+            Self::RsaSha512 => Proof::Public(SignatureAlgorithm::RsaSha512),
+            Self::RsaPssSha256 => Proof::Public(SignatureAlgorithm::RsaPssSha256),
+            Self::RsaPssSha512 => Proof::Public(SignatureAlgorithm::RsaPssSha512),
             Self::Jwt => Proof::Jwt,
+            Self::JwsDetached => Proof::JwsDetached,
             Self::Token => Proof::Token,
             Self::Basic => Proof::Basic,
         }
@@ -202,7 +248,12 @@ impl Algorithm {
 
     /// Whether who can verify can also sign.
     pub fn is_symmetric(self) -> bool {
-        !matches!(self.proof(), Proof::Public(_))
+        self.signature_algorithm().is_none()
+    }
+
+    /// How a public key verifies. `None` for secrets that are shared, and for tokens, which say it themselves.
+    pub fn signature_algorithm(self) -> Option<SignatureAlgorithm> {
+        if let Proof::Public(algorithm) = self.proof() { Some(algorithm) } else { None }
     }
 }
 
@@ -226,21 +277,152 @@ pub struct SignatureSpec {
     pub list: Option<SignatureList>,
 }
 
-/// A list of entries, as Stripe's `t=…,v1=…,v1=…` or Standard Webhooks' `v1,… v1a,…`.
+/// A list of entries: with keys, as Stripe's `t=…,v1=…,v1=…` or Standard Webhooks' `v1,… v1a,…`; or by their position alone, as Recurly's
+/// `1700000000000,…,…`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SignatureList {
     /// Between entries.
     pub separator: char,
-    /// Between an entry's key and its value.
-    pub assign: char,
+    /// Between an entry's key and its value; `None` where entries have no keys.
+    pub assign: Option<char>,
     /// The key of the entries that are signatures; others are passed over. `{key_id}` stands for the public id of the key.
+    #[serde(default)]
     pub key: String,
+    /// Where entries have no keys: the first that is a signature, counted from 1; all behind it are.
+    pub first: Option<usize>,
+    /// Between whole lists, each of which has its own timestamp.
+    pub between: Option<char>,
+}
+
+/// Most digits of a time in seconds where milliseconds may stand there too: eleven end in the year 5138.
+const SECONDS_DIGITS_MAX: usize = 11;
+
+/// Signed fields that the body itself lists: their values, joined.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listed {
+    /// JSON pointer to the list: an array of names, with dots for the way to a field (`transaction.id`).
+    pub at: String,
+    /// JSON pointer to the object that the names are looked up in; empty for the whole body.
+    #[serde(default)]
+    pub within: String,
+    /// Names that the list must have, or whoever has captured a webhook could choose a list of their own.
+    pub required: Vec<String>,
+    /// Between values.
+    #[serde(default)]
+    pub separator: String,
+}
+
+/// Most fields that a body may list.
+pub const LISTED_MAX: usize = 32;
+
+impl Listed {
+    fn check(&self) -> Result<(), String> {
+        for pointer in [&self.at, &self.within].into_iter().filter(|pointer| !pointer.is_empty()) {
+            Pointers::check(pointer).map_err(|error| format!("`listed`: `{pointer}`: {error}"))?;
+        }
+        if self.at.is_empty() {
+            return Err("`listed` has no `at`: where the list stands, as `/signature/properties`".into());
+        }
+        if self.required.is_empty() {
+            return Err(
+                "`listed.required` is empty: name the fields that must be signed, or a shorter list could stand for them".into(),
+            );
+        }
+        Ok(())
+    }
+
+    /// The values of the listed fields, joined. `None` if one of them is absent, or a required one is not listed.
+    pub(super) fn values(&self, places: &Places<'_>) -> Option<Vec<u8>> {
+        let list = places.json_once(&self.at).ok()??;
+        let names: Vec<String> = list
+            .elements()?
+            .take(LISTED_MAX + 1)
+            .map(|name| name.text().filter(|(_, is_exact)| *is_exact && name.is_string()).map(|(name, _)| name.into_owned()))
+            .collect::<Option<_>>()?;
+        if names.len() > LISTED_MAX || self.required.iter().any(|required| !names.contains(required)) {
+            return None;
+        }
+        let value = |name: &String| {
+            let way = name.replace('~', "~0").replace('/', "~1").replace('.', "/");
+            let (value, is_exact) = places.json_once(&format!("{}/{way}", self.within)).ok()??.text()?;
+            is_exact.then(|| value.into_owned())
+        };
+        let values: Vec<String> = names.iter().map(value).collect::<Option<_>>()?;
+        Some(values.join(&self.separator).into_bytes())
+    }
 }
 
 impl SignatureList {
     /// What stands for the public id of a key.
     pub(super) const KEY_ID: &'static str = "{key_id}";
+
+    fn check(&self) -> Result<(), String> {
+        match (self.assign, self.key.as_str(), self.first) {
+            (Some(_), "", _) => Err("`signature.list` has no `key`: that of the entries that are signatures".into()),
+            (Some(_), _, Some(_)) => Err("`signature.list` has `first`, which is for entries without keys, and `assign`".into()),
+            (Some(assign), _, None) if assign == self.separator => {
+                Err("`signature.list`: `separator` and `assign` cannot be the same".into())
+            }
+            (None, "", Some(0)) => Err("`signature.list.first` counts from 1".into()),
+            (None, "", _) => Ok(()),
+            (None, _, _) => {
+                Err("`signature.list` has a `key` and no `assign`: what stands between an entry's key and its value".into())
+            }
+            (Some(_), _, None) => Ok(()),
+        }
+    }
+
+    /// Whether entries are chosen by the public id of the key.
+    pub(super) fn is_by_key_id(&self) -> bool {
+        self.key == Self::KEY_ID
+    }
+
+    /// What stands between lists: repeated headers are joined by commas, which is one where the list itself has none.
+    fn between(&self) -> Option<char> {
+        let has_commas = self.separator == ',' || self.assign == Some(',');
+        self.between.or((!has_commas).then_some(','))
+    }
+
+    /// Whether a value is one list, as almost all are.
+    pub(super) fn is_one(&self, sent: &str) -> bool {
+        !sent.is_empty() && sent.trim_ascii().len() == sent.len() && !self.between().is_some_and(|between| sent.contains(between))
+    }
+
+    /// The lists in a value.
+    pub(super) fn lists<'s>(&self, sent: &'s str) -> impl Iterator<Item = &'s str> {
+        let between = self.between();
+        let lists = sent.split(move |character| Some(character) == between);
+        lists.map(str::trim_ascii).filter(|list| !list.is_empty())
+    }
+
+    /// The entries that are signatures.
+    pub(super) fn signatures<'s, 'k>(&'k self, list: &'s str, public_id: &'k str) -> impl Iterator<Item = &'s str> + use<'s, 'k> {
+        let by_position = self.assign.is_none().then(|| self.entries(list).skip(self.first.unwrap_or(1).saturating_sub(1)));
+        let key = if self.is_by_key_id() { public_id } else { self.key.as_str() };
+        let by_key = self.assign.is_some().then(|| self.values(list, key));
+        by_position.into_iter().flatten().chain(by_key.into_iter().flatten())
+    }
+
+    fn entries<'s>(&self, list: &'s str) -> impl Iterator<Item = &'s str> + use<'s> {
+        list.split(self.separator).map(str::trim_ascii)
+    }
+
+    /// The values of the entries with this key; where entries have no keys, the entry of that number, counted from 1.
+    pub(super) fn values<'s, 'k>(&'k self, list: &'s str, key: &'k str) -> impl Iterator<Item = &'s str> + use<'s, 'k> {
+        let number = key.parse::<usize>().ok().filter(|_| self.assign.is_none());
+        let by_position = number.and_then(|number| self.entries(list).nth(number.checked_sub(1)?));
+        // A comma joins repeated headers as well: keys and values follow one another, whatever is between.
+        let joined = (self.assign == Some(',')).then(|| {
+            let mut words = list.split([self.separator, ',']).map(str::trim_ascii);
+            std::iter::from_fn(move || words.by_ref().find(|word| *word == key).and_then(|_| words.next()))
+        });
+        let assign = self.assign.filter(|assign| *assign != ',');
+        let others =
+            assign.map(|assign| self.entries(list).filter_map(move |entry| entry.strip_prefix(key)?.strip_prefix(assign)));
+        by_position.into_iter().chain(joined.into_iter().flatten()).chain(others.into_iter().flatten())
+    }
 }
 
 /// Where a timestamp stands and how far it may be off.
@@ -251,8 +433,11 @@ pub struct TimestampSpec {
     pub at: Locations,
     /// How it is written.
     pub format: TimestampFormat,
-    /// How far it may be from now, to both sides, in seconds.
+    /// How old it may be, in seconds.
     pub tolerance_seconds: Option<u64>,
+    /// How far it may be ahead of our clock, in seconds; unless said, as far as it may be old, but at most [`AHEAD_SECONDS_DEFAULT`]. A
+    /// retry may be late, and nothing that is genuine is early by more than two clocks differ.
+    pub ahead_seconds: Option<u64>,
     /// Said instead, where the provider sends a timestamp that may be of any age.
     #[serde(default)]
     pub unbounded: bool,
@@ -274,6 +459,20 @@ pub enum TimestampFormat {
     Milliseconds,
     /// RFC 3339, a profile of ISO 8601, as `2026-11-22T06:24:35Z`.
     Rfc3339,
+    /// The same, where a time without a zone is UTC and a space may stand for the `T`, as `2026-11-22 06:24:35.123`.
+    Rfc3339Utc,
+    /// A date of HTTP (RFC 9110, section 5.6.7), as `Sun, 22 Nov 2026 06:24:35 GMT`.
+    HttpDate,
+    /// Whole seconds since the Unix epoch, or milliseconds if there are more than eleven digits: some senders write either.
+    SecondsOrMilliseconds,
+}
+
+impl TimestampSpec {
+    /// How old it may be and how far ahead, in seconds; `None` if it is not compared.
+    pub fn bounds(&self) -> Option<(u64, u64)> {
+        let tolerance = self.tolerance_seconds?;
+        Some((tolerance, self.ahead_seconds.unwrap_or(tolerance.min(AHEAD_SECONDS_DEFAULT))))
+    }
 }
 
 impl TimestampFormat {
@@ -285,15 +484,20 @@ impl TimestampFormat {
             Self::Seconds => digits?.parse().ok().map(Timestamp::from_seconds),
             Self::Milliseconds => digits?.parse().ok().map(Timestamp::from_millis),
             Self::Rfc3339 => Timestamp::parse_rfc3339(text),
+            Self::Rfc3339Utc => Timestamp::parse_rfc3339_or_utc(text),
+            Self::HttpDate => Timestamp::parse_fixed_http_date(text),
+            Self::SecondsOrMilliseconds if text.len() > SECONDS_DIGITS_MAX => Self::Milliseconds.read(text),
+            Self::SecondsOrMilliseconds => Self::Seconds.read(text),
         }
     }
 
     /// Writes a moment.
     pub fn write(self, moment: Timestamp) -> String {
         match self {
-            Self::Seconds => moment.seconds().to_string(),
+            Self::Seconds | Self::SecondsOrMilliseconds => moment.seconds().to_string(),
             Self::Milliseconds => moment.millis().to_string(),
-            Self::Rfc3339 => moment.to_rfc3339(),
+            Self::Rfc3339 | Self::Rfc3339Utc => moment.to_rfc3339(),
+            Self::HttpDate => moment.to_http_date(),
         }
     }
 }
@@ -308,6 +512,8 @@ pub enum Encoding {
     Base64,
     /// Base64 for URLs (RFC 4648, section 5), padded or not.
     Base64url,
+    /// Base64 of the text that is the bytes in hexadecimal.
+    Base64OfHex,
 }
 
 /// Which URL a provider signs.
@@ -327,15 +533,66 @@ pub enum UrlForm {
 
 /// Something that must hold, compared after the signature.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "CheckEntry")]
 pub struct Check {
-    /// The place.
-    pub at: Location,
-    /// What must stand there.
-    pub equals: Template,
+    /// The places, of which the first that is there counts. An array among the claims has several values.
+    pub at: Locations,
+    /// What one of its values must be: one of these. None where it must be a key of the keyring, or absent.
+    pub equals: Vec<Template>,
     /// Whether the place may be empty when the body is.
-    #[serde(default)]
     pub absent_if_body_empty: bool,
+    /// Whether nothing may stand at any of the places.
+    pub absent: bool,
+}
+
+impl Check {
+    /// Whether the value must be a key of the keyring, which then has what is ours and no secret.
+    pub fn equals_secret(&self) -> bool {
+        self.equals.is_empty() && !self.absent
+    }
+}
+
+/// A check as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CheckEntry {
+    at: Locations,
+    equals: Option<Template>,
+    equals_any: Option<Vec<Template>>,
+    #[serde(default)]
+    equals_secret: bool,
+    #[serde(default)]
+    absent_if_body_empty: bool,
+    #[serde(default)]
+    absent: bool,
+}
+
+impl TryFrom<CheckEntry> for Check {
+    type Error = String;
+
+    fn try_from(entry: CheckEntry) -> Result<Self, String> {
+        if entry.at.count() == 0 || entry.at.count() > CHECK_PLACES_MAX {
+            return Err(format!("`at` of a check must name 1 to {CHECK_PLACES_MAX} places"));
+        }
+        let equals = match (entry.equals, entry.equals_any, entry.equals_secret, entry.absent) {
+            (Some(equals), None, false, false) => vec![equals],
+            (None, Some(any), false, false) if (1..=EQUALS_ANY_MAX).contains(&any.len()) => any,
+            (None, Some(_), false, false) => return Err(format!("`equals_any` must have 1 to {EQUALS_ANY_MAX} values")),
+            (None, None, true, false) if entry.absent_if_body_empty => {
+                return Err("`equals_secret` says whose webhook it is, and cannot be absent".into());
+            }
+            (None, None, false, true) if entry.absent_if_body_empty => {
+                return Err("`absent_if_body_empty` means nothing beside `absent = true`".into());
+            }
+            (None, None, true, false) | (None, None, false, true) => Vec::new(),
+            _ => {
+                return Err(
+                    "a check has exactly one of `equals`, `equals_any`, `equals_secret = true` and `absent = true`".into()
+                );
+            }
+        };
+        Ok(Self { at: entry.at, equals, absent_if_body_empty: entry.absent_if_body_empty, absent: entry.absent })
+    }
 }
 
 /// A condition on a request.
@@ -354,12 +611,27 @@ pub struct Condition {
 pub struct JwtSpec {
     /// The algorithms that may have signed it; what the token itself says is never taken for granted.
     pub algorithms: Vec<JwtAlgorithm>,
-    /// How far `exp` and `nbf` may be off, in seconds.
-    #[serde(default)]
+    /// How far `exp`, `nbf` and `iat` may be off, in seconds.
+    #[serde(default = "default_leeway")]
     pub leeway_seconds: u64,
     /// Which of `exp`, `nbf` and `iat` must be there.
     #[serde(default)]
     pub required: Vec<String>,
+    /// The root that the token's own chain of certificates must lead to; the first of them then has the key.
+    pub x5c_root: Option<Root>,
+    /// What the certificates of that chain must be marked with.
+    pub x5c_oids: Option<IssuerOids>,
+}
+
+impl JwtSpec {
+    /// What the certificates of its chain must be marked with, by default what the root's owner marks them with.
+    pub(super) fn oids(&self) -> Option<&IssuerOids> {
+        self.x5c_oids.as_ref().or_else(|| self.x5c_root.as_ref()?.oids())
+    }
+}
+
+const fn default_leeway() -> u64 {
+    LEEWAY_SECONDS_DEFAULT
 }
 
 impl Scheme {
@@ -379,20 +651,47 @@ impl Scheme {
         self.alternatives.iter().all(|alternative| alternative.covers(place))
     }
 
+    /// Whether every way of signing covers the whole body.
+    pub fn covers_body(&self) -> bool {
+        self.alternatives.iter().all(Alternative::covers_body)
+    }
+
     /// Whether every way of signing has content of its own that a captured request could be known again by. Who has seen
     /// a token can send anything with it.
     pub fn signs_content(&self) -> bool {
-        self.alternatives.iter().all(|alternative| alternative.signed.is_some() || alternative.jwt.is_some())
+        self.alternatives.iter().all(|alternative| alternative.signed.is_some() || alternative.is_content_token())
+    }
+
+    /// Whether every way of signing is a token that has claims.
+    pub fn has_claims(&self) -> bool {
+        self.alternatives.iter().all(|alternative| alternative.algorithm == Algorithm::Jwt)
+    }
+
+    /// Whether the bytes that are signed could be those of other values, for ever: where a time is compared, hardly another one is near.
+    pub fn could_be_divided_otherwise(&self) -> bool {
+        let mut templates = self.alternatives.iter().filter_map(|alternative| alternative.signed.as_ref());
+        self.replayable_seconds().is_none() && templates.any(Template::could_be_divided_otherwise)
+    }
+
+    /// Whether tokens are signed with a secret that is shared.
+    pub fn has_symmetric_tokens(&self) -> bool {
+        self.alternatives.iter().any(|alternative| alternative.jwt.is_some() && alternative.is_symmetric())
     }
 
     /// How long a captured webhook could be sent again, in seconds; `None` if for ever.
     pub fn replayable_seconds(&self) -> Option<u64> {
-        // To both sides of the clock, the last second included.
         let tolerances = self.alternatives.iter().map(|alternative| match &alternative.timestamp {
-            Some(spec) if !spec.unsigned && !spec.optional => spec.tolerance_seconds,
+            Some(spec) if !spec.unsigned && !spec.optional => spec.bounds(),
             _ => None,
         });
-        tolerances.collect::<Option<Vec<u64>>>()?.into_iter().max().map(|seconds| 2 * seconds + 1)
+        tolerances.collect::<Option<Vec<_>>>()?.into_iter().map(replayable).max()
+    }
+
+    /// The widest of the tolerances, and how long a webhook could be sent again within it, both in seconds; `None` if no time is
+    /// compared.
+    pub fn tolerance_seconds(&self) -> Option<(u64, u64)> {
+        let bounds = self.alternatives.iter().filter_map(|alternative| alternative.timestamp.as_ref()?.bounds());
+        bounds.map(|bounds| (bounds.0, replayable(bounds))).max()
     }
 
     /// Whether a request has a signature of this scheme, good or bad.
@@ -405,11 +704,26 @@ impl Scheme {
         self.alternatives.iter().any(|alternative| alternative.uses(&Variable::Url))
     }
 
+    /// Whether some way of signing covers the query of the URL as it is registered with the provider.
+    pub fn signs_registered_query(&self) -> bool {
+        self.alternatives.iter().any(|alternative| alternative.uses(&Variable::Url) && alternative.url != UrlForm::WithoutQuery)
+    }
+
+    /// All places of a request that verification may look at.
+    pub fn places(&self) -> impl Iterator<Item = &Location> {
+        self.alternatives.iter().flat_map(Alternative::places)
+    }
+
     /// The place of the provider's own id for a webhook, where all ways of signing agree on it.
     pub fn id(&self) -> Option<&Location> {
         let first = self.alternatives.first()?.id.as_ref();
         first.filter(|_| self.alternatives.iter().all(|alternative| alternative.id.as_ref() == first))
     }
+}
+
+/// From the earliest moment at which a time is good to the latest, the last second included.
+const fn replayable((tolerance, ahead): (u64, u64)) -> u64 {
+    tolerance + ahead + 1
 }
 
 impl Alternative {
@@ -419,58 +733,122 @@ impl Alternative {
         self.algorithm.is_symmetric() && !public_token && self.fetched_key.is_none()
     }
 
+    /// Whether the keys are somebody's whose keys verify for many: what is this source's own, the keyring has.
+    pub fn has_foreign_keys(&self) -> bool {
+        self.fetched_key.is_some() || self.jwt.as_ref().is_some_and(|jwt| jwt.x5c_root.is_some())
+    }
+
+    /// Whether each webhook has a token of its own: one that has the body's digest, or that is its content. Others are sent along
+    /// with many webhooks, and tell none apart.
+    pub(super) fn is_content_token(&self) -> bool {
+        let is_content = |place: &Location| matches!(place, Location::Body | Location::Json(_) | Location::Form(_));
+        self.algorithm == Algorithm::Jwt && (self.covers_body() || self.signature.at.iter().all(is_content))
+    }
+
     fn check(&self) -> Result<(), String> {
         self.check_kind()?;
         self.check_signature()?;
         self.check_signed()?;
         self.check_timestamp()?;
-        self.check_places()
+        self.check_places()?;
+        self.check_binding()
     }
 
     /// What each kind of algorithm needs and cannot have.
     fn check_kind(&self) -> Result<(), String> {
         let proof = self.algorithm.proof();
-        let signs_content = matches!(proof, Proof::Hash(_) | Proof::Public(_));
+        let is_token = matches!(proof, Proof::Jwt | Proof::JwsDetached);
+        let signs_content = matches!(proof, Proof::Hash(_) | Proof::Public(_) | Proof::JwsDetached);
+        let has_encoding = matches!(proof, Proof::Hash(_) | Proof::Public(_));
         if signs_content && self.signed.is_none() {
             return Err("the scheme has no `signed`: say which bytes are signed, as `signed = \"{body}\"`".into());
         }
         if !signs_content && self.signed.is_some() {
             return Err("`signed` means nothing here: tokens sign no content of the request".into());
         }
-        if signs_content != self.signature.encoding.is_some() {
-            return Err(if signs_content {
+        if has_encoding != self.signature.encoding.is_some() {
+            return Err(if has_encoding {
                 "`signature` has no `encoding`; it is hex, base64 or base64url".into()
             } else {
                 "`signature.encoding` means nothing here: a token is text".into()
             });
         }
-        match (&proof, &self.jwt) {
-            (Proof::Jwt, None) => {
-                return Err("`algorithm = \"jwt\"` needs `jwt = { algorithms = [\"HS256\"] }`: which ones may sign".into());
+        match &self.jwt {
+            None if is_token => {
+                return Err("a token needs `jwt = { algorithms = [\"HS256\"] }`: which ones may sign".into());
             }
-            (Proof::Jwt, Some(jwt)) if jwt.algorithms.is_empty() => {
-                return Err("`jwt.algorithms` is empty, so nothing could sign".into());
+            Some(_) if !is_token => {
+                return Err("`jwt` means nothing for another `algorithm` than \"jwt\" and \"jws-detached\"".into());
             }
-            (Proof::Jwt, Some(jwt)) => {
-                if let Some(other) = jwt.required.iter().find(|claim| !["exp", "nbf", "iat"].contains(&claim.as_str())) {
-                    return Err(format!(
-                        "`jwt.required` is about `exp`, `nbf` and `iat`, not `{other}`; use `checks` for others"
-                    ));
-                }
-                if jwt.algorithms.iter().any(|algorithm| algorithm.is_symmetric() != jwt.algorithms[0].is_symmetric()) {
-                    return Err(
-                        "`jwt.algorithms` mixes HMAC with public keys: a public key could be taken for a shared secret".into()
-                    );
-                }
-                if jwt.leeway_seconds > TOLERANCE_SECONDS_MAX {
-                    return Err(format!("`jwt.leeway_seconds` must be at most {TOLERANCE_SECONDS_MAX}"));
-                }
-            }
-            (_, Some(_)) => return Err("`jwt` means nothing for another `algorithm` than \"jwt\"".into()),
-            (_, None) => {}
+            Some(jwt) => self.check_jwt(jwt)?,
+            None => {}
         }
-        if self.fetched_key.is_some() && !matches!(proof, Proof::Public(_) | Proof::Jwt) {
+        if self.fetched_key.is_some() && !is_token && !matches!(proof, Proof::Public(_)) {
             return Err("`fetched_key` is for algorithms with public keys".into());
+        }
+        match &self.fetched_key {
+            Some(KeyOrigin::Document(document)) => document.check(is_token),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_jwt(&self, jwt: &JwtSpec) -> Result<(), String> {
+        let Some(first) = jwt.algorithms.first() else {
+            return Err("`jwt.algorithms` is empty, so nothing could sign".into());
+        };
+        if let Some(other) = jwt.required.iter().find(|claim| !["exp", "nbf", "iat"].contains(&claim.as_str())) {
+            return Err(format!("`jwt.required` is about `exp`, `nbf` and `iat`, not `{other}`; use `checks` for others"));
+        }
+        if !jwt.required.is_empty() && self.algorithm == Algorithm::JwsDetached {
+            return Err("`jwt.required` means nothing here: a detached signature has no claims; use `timestamp`".into());
+        }
+        if jwt.algorithms.iter().any(|algorithm| algorithm.is_symmetric() != first.is_symmetric()) {
+            return Err("`jwt.algorithms` mixes HMAC with public keys: a public key could be taken for a shared secret".into());
+        }
+        if first.is_symmetric() && self.has_foreign_keys() {
+            return Err("`fetched_key` and `jwt.x5c_root` are for public keys, and `jwt.algorithms` has HMAC".into());
+        }
+        if jwt.leeway_seconds > TOLERANCE_SECONDS_MAX {
+            return Err(format!("`jwt.leeway_seconds` must be at most {TOLERANCE_SECONDS_MAX}"));
+        }
+        match (&jwt.x5c_root, &jwt.x5c_oids) {
+            (None, Some(_)) => Err("`jwt.x5c_oids` is about certificates that lead to `jwt.x5c_root`, which is not there".into()),
+            (Some(_), _) if self.fetched_key.is_some() => {
+                Err("the key is either in the token's certificates (`jwt.x5c_root`) or fetched (`fetched_key`)".into())
+            }
+            (Some(root), Some(oids)) => root.check(oids),
+            _ => Ok(()),
+        }
+    }
+
+    /// Keys that sign for all customers of a provider prove that the provider signed, and not for whom.
+    fn check_binding(&self) -> Result<(), String> {
+        let named = self.fetched_key.as_ref().is_some_and(|origin| !matches!(origin, KeyOrigin::Document(_)));
+        let needs_binding = self.has_foreign_keys() && !named;
+        if self.own_keys && !needs_binding {
+            return Err("`own_keys` means nothing here: it is about the keys of a document or of `jwt.x5c_root`".into());
+        }
+        let bindings: Vec<&Locations> = self.checks.iter().filter(|check| check.equals_secret()).map(|check| &check.at).collect();
+        if !bindings.is_empty() && !self.has_foreign_keys() {
+            return Err(
+                "`equals_secret` is for public keys that are fetched or come with the token, whose keyring has no secret; \
+                 elsewhere `secret.chosen_by` says where the webhook names its key"
+                    .into(),
+            );
+        }
+        if let Some(place) = bindings.iter().flat_map(|places| places.iter()).find(|place| !self.covers(place)) {
+            return Err(format!("`{place}` is not signed: anybody could write there what `equals_secret` looks for"));
+        }
+        let chosen = self.secret.chosen_by.as_ref().is_some_and(|place| self.covers(place));
+        let in_content =
+            self.signed.as_ref().is_some_and(|signed| signed.covered().any(|variable| *variable == Variable::Secret));
+        if needs_binding && !self.own_keys && bindings.is_empty() && !chosen && !in_content {
+            return Err(
+                "these keys sign for every customer of the provider, and nothing says that a webhook is for this source: add \
+                 `{ at = \"claim:/aud\", equals_secret = true }` to `checks`, with the place that says it; if they sign for \
+                 this account alone, say `own_keys = true`"
+                    .into(),
+            );
         }
         Ok(())
     }
@@ -480,25 +858,59 @@ impl Alternative {
         if places.count() == 0 || places.count() > SIGNATURES_MAX {
             return Err(format!("`signature.at` must name 1 to {SIGNATURES_MAX} places"));
         }
-        if places.iter().any(|place| matches!(place, Location::Signature(_) | Location::Claim(_))) {
+        if places.iter().any(|place| matches!(place.root(), Location::Signature(_) | Location::Claim(_))) {
             return Err("`signature.at` must be a place in the request, as `header:x-signature`".into());
         }
-        let chosen_by_id = self.signature.list.as_ref().is_some_and(|list| list.key == SignatureList::KEY_ID);
+        if places.iter().any(|place| *place == Location::Body) && self.algorithm != Algorithm::Jwt {
+            return Err("`signature.at = \"body\"` is for a body that is itself a token: `algorithm = \"jwt\"`".into());
+        }
+        let chosen_by_id = self.signature.list.as_ref().is_some_and(SignatureList::is_by_key_id);
         let uses_id = chosen_by_id || self.uses(&Variable::KeyId);
         if uses_id && self.secret.id_separator.is_none() {
             return Err("`{key_id}` is used, but `secret` has no `id_separator`: keys have no id".into());
         }
+        if let Some(list) = &self.signature.list {
+            list.check()?;
+        }
+        self.check_prefix()?;
         if self.secret.id_separator.as_deref() == Some("") {
             return Err("`secret.id_separator` is empty".into());
         }
         Ok(())
     }
 
+    /// A prefix that no value can begin with would refuse everything.
+    fn check_prefix(&self) -> Result<(), String> {
+        let SignatureSpec { prefix, list, .. } = &self.signature;
+        let never = |why: String| Err(format!("`signature.prefix` can never match: {why}"));
+        if prefix.trim() != prefix {
+            let is_token = !matches!(self.algorithm.proof(), Proof::Hash(_) | Proof::Public(_));
+            // `Bearer ` is one, with what follows; white space around a whole value is taken off.
+            if !is_token || prefix.starts_with(char::is_whitespace) {
+                return never("white space around a signature is taken off before it is compared".to_owned());
+            }
+        }
+        let splits = |character: char| prefix.contains(character);
+        match list {
+            None if self.signature.encoding.is_some() && splits(',') => {
+                never("it has a comma, and values are taken apart at commas, by which repeated headers are joined".to_owned())
+            }
+            Some(list) if splits(list.separator) => never(format!("entries are taken apart at `{}`", list.separator)),
+            Some(SignatureList { between: Some(between), .. }) if splits(*between) => {
+                never(format!("lists are taken apart at `{between}`"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn check_signed(&self) -> Result<(), String> {
-        let Some(signed) = &self.signed else { return Ok(()) };
-        if signed.uses_key() || self.checks.iter().any(|check| check.equals.uses_key()) {
+        if self.templates().any(Template::uses_key) {
             return Err("`hmac-…` filters are for the answers of a handshake".into());
         }
+        if self.checks.iter().flat_map(|check| &check.equals).any(|equals| equals.uses(&Variable::Secret)) {
+            return Err("`{secret}` cannot stand in `checks`".into());
+        }
+        let Some(signed) = &self.signed else { return self.check_token_body() };
         if !self.covers_body() && !self.unsigned_body {
             return Err("`signed` must have `{body}`: a signature that does not cover the body proves nothing about it; \
                  if the provider signs so, say `unsigned_body = true`"
@@ -509,14 +921,34 @@ impl Alternative {
             return Err("a plain hash without `{secret}` in `signed` can be made by anybody".into());
         }
         // A fetched key's keyring has no secrets: topics and webhook ids.
-        if !is_plain_hash && self.fetched_key.is_none() && signed.uses(&Variable::Secret) {
-            return Err("`{secret}` belongs into `signed` only for a plain hash: here the secret is the key".into());
+        if !matches!(self.algorithm.proof(), Proof::Hash(_)) && self.fetched_key.is_none() && signed.uses(&Variable::Secret) {
+            return Err("`{secret}` cannot stand in `signed` here: the keyring holds a public key".into());
         }
-        if self.checks.iter().any(|check| check.equals.uses(&Variable::Secret)) {
-            return Err("`{secret}` cannot stand in `checks`".into());
+        if signed.uses(&Variable::HandshakeSecret)
+            || self.checks.iter().flat_map(|check| &check.equals).any(|equals| equals.uses(&Variable::HandshakeSecret))
+        {
+            return Err("`{handshake_secret}` is for the answers of a handshake".into());
+        }
+        if signed.uses(&Variable::Listed) != self.listed.is_some() {
+            return Err("`{listed}` in `signed` and `listed = { at, within, required }` belong together".into());
+        }
+        if let Some(listed) = &self.listed {
+            listed.check()?;
         }
         if signed.uses(&Variable::Id) && self.id.is_none() {
             return Err("`signed` has `{id}`, but the scheme has no `id`: say where it stands, as `id = \"header:x-id\"`".into());
+        }
+        Ok(())
+    }
+
+    /// A token says something of the body only if it has its digest, or is the body.
+    fn check_token_body(&self) -> Result<(), String> {
+        let is_body = self.signature.at.iter().all(|place| *place == Location::Body);
+        if self.algorithm == Algorithm::Jwt && !is_body && !self.covers_body() && !self.unsigned_body {
+            return Err("no check compares a claim with a digest of `{body}`, as \
+                 `{ at = \"claim:/sha256\", equals = \"{body|sha256|hex}\" }`: the token proves nothing about the body; \
+                 if the provider signs so, say `unsigned_body = true`"
+                .into());
         }
         Ok(())
     }
@@ -540,6 +972,9 @@ impl Alternative {
             Some(seconds) if !(1..=TOLERANCE_SECONDS_MAX).contains(&seconds) => {
                 Err(format!("`tolerance_seconds` must be from 1 to {TOLERANCE_SECONDS_MAX}"))
             }
+            _ if spec.ahead_seconds.is_some_and(|ahead| Some(ahead) > spec.tolerance_seconds) => {
+                Err("`ahead_seconds` must be at most `tolerance_seconds`".into())
+            }
             _ => Ok(()),
         }
     }
@@ -551,30 +986,53 @@ impl Alternative {
             _ => None,
         });
         let in_timestamp = self.timestamp.iter().flat_map(|spec| spec.at.iter());
-        let others = self.checks.iter().map(|check| &check.at).chain(&self.id).chain(&self.secret.chosen_by);
+        let in_checks = self.checks.iter().flat_map(|check| check.at.iter());
+        let others = in_checks.chain(&self.id).chain(&self.secret.chosen_by).chain(self.key_id_place());
         for place in in_templates.chain(in_timestamp).chain(others) {
-            match place {
+            match place.root() {
                 Location::Signature(_) if self.signature.list.is_none() => {
                     return Err("something stands in the signature's list, but `signature.list` is not there".into());
                 }
-                Location::Claim(_) if self.jwt.is_none() => return Err(format!("`{place}`: only a JWT has claims")),
+                Location::Claim(_) if self.algorithm != Algorithm::Jwt => {
+                    return Err(format!("`{place}`: only a JWT has claims"));
+                }
+                Location::Body => return Err("`body` is a place for `signature.at` alone: a body that is itself a token".into()),
                 _ => {}
             }
         }
-        if let Some(place) = self
-            .secret
-            .chosen_by
-            .iter()
-            .chain(self.when.as_ref().map(|when| &when.at))
-            .find(|place| matches!(place, Location::Signature(_) | Location::Claim(_)))
-        {
-            return Err(format!("`{place}` is read only when the signature is: choose by another place"));
+        let when = self.when.as_ref().map(|when| &when.at);
+        let read_before =
+            |place: &&Location| matches!(place.root(), Location::Signature(_) | Location::Claim(_) | Location::Body);
+        // Claims choose a key after each has been tried.
+        let chosen_by = self.secret.chosen_by.iter().filter(|place| !matches!(place, Location::Claim(_)));
+        let key_id = self.key_id_place().filter(|place| matches!(place, Location::Claim(_)));
+        match when.into_iter().chain(chosen_by).find(read_before).or(key_id) {
+            Some(place) => Err(format!("`{place}` is read only when the signature is: choose by another place")),
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Where a webhook names the key of a document, if the scheme says so.
+    fn key_id_place(&self) -> Option<&Location> {
+        match &self.fetched_key {
+            Some(KeyOrigin::Document(document)) => document.key_id_at.as_ref(),
+            _ => None,
+        }
+    }
+
+    fn places(&self) -> impl Iterator<Item = &Location> {
+        let in_templates = self.templates().flat_map(Template::variables).filter_map(|variable| match variable {
+            Variable::At(place) => Some(place),
+            _ => None,
+        });
+        let named = self.signature.at.iter().chain(self.timestamp.iter().flat_map(|spec| spec.at.iter())).chain(&self.id);
+        let others =
+            self.checks.iter().flat_map(|check| check.at.iter()).chain(&self.secret.chosen_by).chain(self.key_id_place());
+        named.chain(others).chain(self.when.iter().map(|when| &when.at)).chain(in_templates)
     }
 
     fn templates(&self) -> impl Iterator<Item = &Template> {
-        self.signed.iter().chain(self.checks.iter().map(|check| &check.equals))
+        self.signed.iter().chain(self.checks.iter().flat_map(|check| &check.equals))
     }
 
     pub(super) fn uses(&self, variable: &Variable) -> bool {
@@ -584,18 +1042,25 @@ impl Alternative {
     /// Whether the whole body is covered, directly or by its digest.
     fn covers_body(&self) -> bool {
         let signed = self.signed.as_ref().is_some_and(Template::covers_body);
-        let covers_digest = |check: &Check| check.equals.covers_body() && self.covers_outside_body(&check.at);
-        signed || self.checks.iter().any(covers_digest)
+        signed || self.covers_digest()
+    }
+
+    /// Whether a check holds what is signed to a digest of the body.
+    fn covers_digest(&self) -> bool {
+        self.checks.iter().any(|check| {
+            let is_digest = !check.equals.is_empty() && check.equals.iter().all(Template::covers_body);
+            is_digest && check.at.iter().all(|place| self.covers_outside_body(place))
+        })
     }
 
     fn covers_outside_body(&self, place: &Location) -> bool {
-        let Some(signed) = &self.signed else { return matches!(place, Location::Claim(_)) };
+        let Some(signed) = &self.signed else { return matches!(place.root(), Location::Claim(_) | Location::Body) };
         let named = signed.covered().any(|variable| match variable {
             Variable::At(at) => at == place,
             Variable::Id => self.id.as_ref() == Some(place),
             _ => false,
         });
-        let in_query = matches!(place, Location::Query(_))
+        let in_query = matches!(place.root(), Location::Query(_))
             && signed.covered().any(|variable| match variable {
                 Variable::Url => self.url != UrlForm::WithoutQuery,
                 Variable::Query | Variable::QuerySorted => true,
@@ -605,13 +1070,18 @@ impl Alternative {
     }
 
     fn covers(&self, place: &Location) -> bool {
-        let in_body = self.signed.as_ref().is_some_and(|signed| signed.covered().any(|variable| *variable == Variable::Body));
-        let by_digest = self.checks.iter().any(|check| check.equals.covers_body() && self.covers_outside_body(&check.at));
-        match place {
-            Location::Json(_) | Location::Form(_) if in_body || by_digest => true,
+        let covers_body =
+            |signed: &Template| signed.covered().any(|variable| *variable == Variable::Body) || signed.covers_body_as_json();
+        let in_body = self.signed.as_ref().is_some_and(covers_body);
+        match place.root() {
+            Location::Json(_) | Location::Form(_) | Location::Raw(_) | Location::Multipart(_)
+                if in_body || self.covers_digest() =>
+            {
+                true
+            }
             // Sorted pairs run into each other, so that other names and values can be signed alike.
             Location::Json(pointer) if self.uses(&Variable::AwsSns) => sns::is_signed(pointer),
-            place => self.covers_outside_body(place),
+            _ => self.covers_outside_body(place),
         }
     }
 }
@@ -640,7 +1110,7 @@ mod tests {
         refused(check("algorithm = \"hmac-sha256\""), "no `signature`");
         refused(with(""), "no `signed`");
         refused(check("algorithm = \"hmac-sha256\"\nsigned = \"{body}\"\nsignature = { at = \"header:s\" }"), "no `encoding`");
-        refused(check("algorithm = \"hmac-md5\""), "unknown variant");
+        refused(check("algorithm = \"hmac-md4\""), "unknown variant");
         assert_eq!(with("signed = \"{body}\""), Ok(()));
     }
 
@@ -652,6 +1122,149 @@ mod tests {
         refused(check("algorithm = \"token\"\nsignature = { at = \"header:s\", encoding = \"hex\" }"), "a token is text");
         refused(token("jwt = { algorithms = [\"HS256\"] }"), "another `algorithm`");
         refused(token("fetched_key = \"plaid\""), "public keys");
+        refused(token("own_keys = true"), "means nothing here");
+    }
+
+    fn jwt(rest: &str) -> Result<(), String> {
+        check(&format!("algorithm = \"jwt\"\nunsigned_body = true\n{rest}"))
+    }
+
+    #[test]
+    fn a_token_that_says_nothing_of_the_body_must_say_so() {
+        let token = |at: &str, rest: &str| {
+            check(&format!("algorithm = \"jwt\"\njwt = {{ algorithms = [\"HS256\"] }}\nsignature = {{ at = {at} }}\n{rest}"))
+        };
+        let digest = "checks = [{ at = \"claim:/h\", equals = \"{body|sha256|hex}\" }]";
+        refused(token("\"header:t\"", ""), "`unsigned_body = true`");
+        refused(token("\"json:/t\"", ""), "`unsigned_body = true`");
+        refused(token("[\"body\", \"header:t\"]", ""), "`unsigned_body = true`");
+        assert_eq!(token("\"header:t\"", "unsigned_body = true"), Ok(()));
+        assert_eq!(token("\"header:t\"", digest), Ok(()));
+        assert_eq!(token("\"body\"", ""), Ok(()));
+        refused(
+            token("\"header:t\"", "checks = [{ at = [\"claim:/h\", \"header:h\"], equals = \"{body|sha256|hex}\" }]"),
+            "`unsigned_body = true`",
+        );
+        refused(
+            token("\"header:t\"", "checks = [{ at = \"claim:/h\", equals_any = [\"{body|sha256|hex}\", \"x\"] }]"),
+            "`unsigned_body = true`",
+        );
+    }
+
+    #[test]
+    fn a_body_that_is_the_signature_is_a_token() {
+        let body = |algorithm: &str| {
+            check(&format!("algorithm = \"{algorithm}\"\nsignature = {{ at = \"body\" }}\njwt = {{ algorithms = [\"HS256\"] }}"))
+        };
+        assert_eq!(body("jwt"), Ok(()));
+        refused(check("algorithm = \"token\"\nsignature = { at = \"body\" }"), "is itself a token");
+        for place in ["id = \"body\"", "checks = [{ at = \"body\", equals = \"x\" }]", "secret = { chosen_by = \"body\" }"] {
+            refused(with(&format!("signed = \"{{body}}\"\n{place}")), "`signature.at` alone");
+        }
+    }
+
+    #[test]
+    fn a_detached_signature_signs_content_and_has_no_claims() {
+        let detached = |rest: &str| check(&format!("algorithm = \"jws-detached\"\nsignature = {{ at = \"header:s\" }}\n{rest}"));
+        let jwt = "jwt = { algorithms = [\"PS256\"] }\n";
+        assert_eq!(detached(&format!("{jwt}signed = \"{{body}}\"")), Ok(()));
+        refused(detached(jwt), "no `signed`");
+        refused(detached("signed = \"{body}\""), "a token needs `jwt");
+        refused(detached(&format!("{jwt}signed = \"{{header:a}}\"")), "`unsigned_body = true`");
+        refused(detached(&format!("{jwt}signed = \"{{claim:/a}}{{body}}\"")), "only a JWT has claims");
+        refused(detached("jwt = { algorithms = [\"PS256\"], required = [\"exp\"] }\nsigned = \"{body}\""), "has no claims");
+        refused(
+            check(
+                "algorithm = \"jws-detached\"\nsignature = { at = \"body\" }\nsigned = \"{body}\"\njwt = { algorithms = [\"PS256\"] }",
+            ),
+            "is itself a token",
+        );
+    }
+
+    #[test]
+    fn a_check_says_what_it_compares_with() {
+        let check = |rest: &str| with(&format!("signed = \"{{body}}\"\nchecks = [{{ {rest} }}]"));
+        assert_eq!(check("at = \"json:/a\", equals_any = [\"a\", \"b\"]"), Ok(()));
+        refused(check("at = \"json:/a\""), "exactly one");
+        refused(check("at = \"json:/a\", equals = \"a\", equals_any = [\"b\"]"), "exactly one");
+        refused(check("at = \"json:/a\", equals = \"a\", equals_secret = true"), "exactly one");
+        refused(check("at = []"), "1 to 8 places");
+        let any = |count: usize| check(&format!("at = \"json:/a\", equals_any = [{}]", "\"a\",".repeat(count)));
+        refused(any(0), "1 to 16 values");
+        assert_eq!(any(EQUALS_ANY_MAX), Ok(()));
+        refused(any(EQUALS_ANY_MAX + 1), "1 to 16 values");
+        let places = |count: usize| check(&format!("at = [{}], equals = \"a\"", "\"json:/a\",".repeat(count)));
+        assert_eq!(places(CHECK_PLACES_MAX), Ok(()));
+        refused(places(CHECK_PLACES_MAX + 1), "1 to 8 places");
+        refused(check("at = \"json:/a\", equals_secret = true"), "keyring has no secret");
+        refused(check("at = \"json:/a\", equals_secret = true, absent_if_body_empty = true"), "cannot be absent");
+        assert_eq!(check("at = \"json:/a\", absent = true"), Ok(()));
+        refused(check("at = \"json:/a\", absent = false"), "exactly one");
+        refused(check("at = \"json:/a\", absent = true, equals = \"a\""), "exactly one");
+        refused(check("at = \"json:/a\", absent = true, equals_secret = true"), "exactly one");
+        refused(check("at = \"json:/a\", absent = true, absent_if_body_empty = true"), "means nothing");
+    }
+
+    #[test]
+    fn a_check_that_a_place_is_absent_covers_no_body() {
+        let absent = "checks = [{ at = \"query:h\", absent = true }]";
+        refused(with(&format!("signed = \"{{url}}\"\n{absent}")), "`unsigned_body = true`");
+        let token = "algorithm = \"jwt\"\njwt = { algorithms = [\"HS256\"] }\nsignature = { at = \"header:t\" }\n";
+        refused(check(&format!("{token}checks = [{{ at = \"claim:/h\", absent = true }}]")), "`unsigned_body = true`");
+    }
+
+    #[test]
+    fn keys_that_sign_for_many_need_what_says_for_whom() {
+        let jwks = "signature = { at = \"header:t\" }\njwt = { algorithms = [\"RS256\"] }\n\
+                    fetched_key = { jwks = \"https://example.com/keys\" }\n";
+        refused(jwt(jwks), "for every customer");
+        assert_eq!(jwt(&format!("{jwks}own_keys = true")), Ok(()));
+        assert_eq!(jwt(&format!("{jwks}checks = [{{ at = \"claim:/aud\", equals_secret = true }}]")), Ok(()));
+        assert_eq!(jwt(&format!("{jwks}secret = {{ chosen_by = \"claim:/aud\" }}")), Ok(()));
+        refused(jwt(&format!("{jwks}secret = {{ chosen_by = \"header:x\" }}")), "for every customer");
+        refused(jwt(&format!("{jwks}checks = [{{ at = \"header:x\", equals_secret = true }}]")), "is not signed");
+        refused(jwt(&format!("{jwks}checks = [{{ at = \"claim:/iss\", equals = \"x\" }}]")), "for every customer");
+        refused(jwt(&jwks.replace("RS256", "HS256")), "has HMAC");
+
+        let key = "algorithm = \"rsa-sha256\"\nsignature = { at = \"header:s\", encoding = \"base64\" }\n";
+        let origin = |signed: &str, origin: &str, rest: &str| {
+            check(&format!("{key}signed = \"{signed}\"\nfetched_key = {{ {origin} }}\n{rest}"))
+        };
+        let pem = "pem = \"https://example.com/key.pem\"";
+        refused(origin("{body}", pem, ""), "for every customer");
+        assert_eq!(origin("{body}", pem, "checks = [{ at = \"json:/account\", equals_secret = true }]"), Ok(()));
+        assert_eq!(origin("{body}{secret}", pem, ""), Ok(()));
+        refused(origin("{body}[{secret}]", pem, ""), "for every customer");
+        let map = "pem_map = \"https://example.com/keys\"";
+        refused(origin("{body}", map, "own_keys = true"), "has no `kid`");
+        assert_eq!(origin("{body}", &format!("{map}, kid = \"header:x-key-id\""), "own_keys = true"), Ok(()));
+        refused(origin("{body}", &format!("{pem}, kid = \"header:x-key-id\""), "own_keys = true"), "one key needs no `kid`");
+        refused(origin("{body}", &format!("{map}, kid = \"claim:/kid\""), "own_keys = true"), "only a JWT has claims");
+        refused(
+            jwt(&jwks.replace(" }\nown", "").replace("keys\" }", "keys\", kid = \"claim:/kid\" }\nown_keys = true")),
+            "read only when",
+        );
+    }
+
+    #[test]
+    fn certificates_of_a_token_lead_to_one_root() {
+        let chain =
+            |spec: &str, rest: &str| jwt(&format!("signature = {{ at = \"json:/signedPayload\" }}\njwt = {{ {spec} }}\n{rest}"));
+        let bundle = "checks = [{ at = [\"claim:/data/bundleId\", \"claim:/summary/bundleId\"], equals_secret = true }]";
+        let apple = "algorithms = [\"ES256\"], x5c_root = \"apple-root-ca-g3\"";
+        assert_eq!(chain(apple, bundle), Ok(()));
+        refused(chain(apple, ""), "for every customer");
+        refused(chain(&apple.replace("ES256", "HS256"), bundle), "has HMAC");
+        refused(chain(&apple.replace("g3", "g4"), bundle), "is no root");
+        refused(chain(&apple.replace("x5c_root", "x5c_roots"), bundle), "unknown field");
+        refused(chain("algorithms = [\"ES256\"], x5c_oids = { leaf = \"1.2.3\" }", ""), "`jwt.x5c_root`, which is not there");
+        refused(chain(&format!("{apple}, x5c_oids = {{ intermediate = \"1.2.3\" }}"), bundle), "developers");
+        refused(chain(&format!("{apple}, x5c_oids = {{ leaf = \"1.2.x\" }}"), bundle), "is no object identifier");
+        assert_eq!(chain(&format!("{apple}, x5c_oids = {{ leaf = \"1.2.3\" }}"), bundle), Ok(()));
+        refused(
+            chain(apple, &format!("{bundle}\nfetched_key = {{ jwks = \"https://example.com/keys\" }}")),
+            "either in the token's certificates",
+        );
     }
 
     #[test]
@@ -686,7 +1299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_stands_in_the_content_of_a_plain_hash_and_nowhere_else() {
+    fn a_secret_stands_in_the_content_of_a_hash_and_nowhere_else() {
         let hash = |signed: &str| {
             check(&format!(
                 "algorithm = \"sha256\"\nsignature = {{ at = \"header:s\", encoding = \"hex\" }}\nsigned = \"{signed}\""
@@ -696,7 +1309,7 @@ mod tests {
         refused(hash("{body}"), "made by anybody");
         refused(hash("[{secret}]{body}"), "made by anybody");
         refused(hash("{secret|crc32}{body}"), "made by anybody");
-        refused(with("signed = \"{secret}{body}\""), "the secret is the key");
+        assert_eq!(with("signed = \"{secret}{body}\""), Ok(()), "some keyed hashes have it as well");
         refused(with("signed = \"{body}\"\nchecks = [{ at = \"header:a\", equals = \"{secret}\" }]"), "cannot stand in `checks`");
         refused(with("signed = \"{body|hmac-sha256}\""), "answers of a handshake");
     }

@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 use super::{
     UnverifiedWebhook,
     jwt::{self, JwtAlgorithm},
+    key::UsableKey,
     mac::MessageAuthenticator,
-    scheme::{Alternative, Encoding, JwtSpec, Proof, Scheme, SignatureList, TimestampSpec},
+    scheme::{Alternative, Check, Encoding, JwtSpec, Proof, Scheme, TimestampSpec},
     template::{Template, Variable},
     verify::{Reading, Values},
 };
@@ -64,7 +65,7 @@ impl Alternative {
             return Err(SignError::Asymmetric);
         }
         let key = keyring.valid_at(now).find_map(|key| self.secret.usable(&key.secret)).ok_or(SignError::UnusableKey)?;
-        if let Some(place) = &self.secret.chosen_by {
+        if let Some(place) = self.secret.chosen_by.as_ref().filter(|place| !matches!(place, Location::Claim(_))) {
             put(webhook, place, key.public_id)?;
         }
         self.fill(webhook, now)?;
@@ -72,19 +73,23 @@ impl Alternative {
         let text = match self.algorithm.proof() {
             Proof::Token => key.text.to_owned(),
             Proof::Basic => format!("Basic {}", BASE64.encode(&key.bytes)),
-            Proof::Jwt => {
-                self.jwt.as_ref().and_then(|spec| self.token(spec, webhook, &key.bytes, now)).ok_or(SignError::Asymmetric)?
-            }
+            Proof::Jwt => self.jwt.as_ref().and_then(|spec| self.token(spec, webhook, &key, now)).ok_or(SignError::Asymmetric)?,
             Proof::Public(_) => return Err(SignError::Asymmetric),
+            Proof::JwsDetached => {
+                self.fill_checks(webhook, &list)?;
+                let (spec, signed) = self.jwt.as_ref().zip(self.signed.as_ref()).ok_or(SignError::Asymmetric)?;
+                let places = Places::new(webhook);
+                let reading = self.reading(&places, &list);
+                let values = Values { reading: &reading, url: &reading.urls()[0].url, key: Some(&key) };
+                let content = signed.render(&values).map_err(|missing| SignError::Missing(missing.to_string()))?;
+                jwt::sign_detached(spec.signing_algorithm(), &content, &key.bytes).ok_or(SignError::Asymmetric)?
+            }
             Proof::Hash(hash) => {
-                for check in &self.checks {
-                    let value = self.render(&check.equals, webhook, &list)?;
-                    put(webhook, &check.at, &value)?;
-                }
+                self.fill_checks(webhook, &list)?;
                 let signed = self.signed.as_ref().ok_or(SignError::Asymmetric)?;
                 let places = Places::new(webhook);
                 let reading = self.reading(&places, &list);
-                let url = &reading.urls()[0];
+                let url = &reading.urls()[0].url;
                 let mut mac = MessageAuthenticator::new(hash, &key.bytes);
                 let values = Values { reading: &reading, url, key: Some(&key) };
                 signed
@@ -97,13 +102,22 @@ impl Alternative {
         let text = match &self.signature.list {
             None => text,
             Some(spec) => {
-                let name = if spec.key == SignatureList::KEY_ID { key.public_id } else { &spec.key };
-                let entry = format!("{name}{}{text}", spec.assign);
+                let name = if spec.is_by_key_id() { key.public_id } else { &spec.key };
+                let entry = spec.assign.map_or(text.clone(), |assign| format!("{name}{assign}{text}"));
                 if list.is_empty() { entry } else { format!("{list}{}{entry}", spec.separator) }
             }
         };
         let place = self.signature.at.iter().next().ok_or(SignError::NoAlternative)?;
         put(webhook, place, &text)
+    }
+
+    /// Puts what is compared after the signature where it is looked for.
+    fn fill_checks(&self, webhook: &mut UnverifiedWebhook, list: &str) -> Result<(), SignError> {
+        for (place, equals) in self.checks.iter().filter_map(Check::first) {
+            let value = self.render(equals, webhook, list)?;
+            put(webhook, place, &value)?;
+        }
+        Ok(())
     }
 
     /// Puts the timestamp and made-up ids where the signature needs them and the sample has none.
@@ -133,7 +147,8 @@ impl Alternative {
         if let Some(spec) = &self.timestamp
             && let Some(Location::Signature(key)) = spec.at.iter().next()
         {
-            entries.push(format!("{key}{}{}", list.assign, spec.format.write(now)));
+            let time = spec.format.write(now);
+            entries.push(list.assign.map_or(time.clone(), |assign| format!("{key}{assign}{time}")));
         }
         let mut others: Vec<&String> = self
             .signed
@@ -146,7 +161,7 @@ impl Alternative {
             .collect();
         others.dedup();
         // A list of signed headers may name none.
-        entries.extend(others.into_iter().map(|key| format!("{key}{}", list.assign)));
+        entries.extend(others.into_iter().map(|key| list.assign.map_or_else(String::new, |assign| format!("{key}{assign}"))));
         entries.join(&list.separator.to_string())
     }
 
@@ -160,7 +175,7 @@ impl Alternative {
     fn render(&self, template: &Template, webhook: &UnverifiedWebhook, list: &str) -> Result<String, SignError> {
         let places = Places::new(webhook);
         let reading = self.reading(&places, list);
-        let url = &reading.urls()[0];
+        let url = &reading.urls()[0].url;
         let values = Values { reading: &reading, url, key: None };
         let bytes = template.render(&values).map_err(|missing| SignError::Missing(missing.to_string()))?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
@@ -170,21 +185,44 @@ impl Alternative {
         match self.signature.encoding {
             Some(Encoding::Base64) => BASE64.encode(bytes),
             Some(Encoding::Base64url) => BASE64URL.encode(bytes),
+            Some(Encoding::Base64OfHex) => BASE64.encode(hex::encode(bytes)),
             Some(Encoding::Hex) | None => hex::encode(bytes),
         }
     }
 
-    fn token(&self, spec: &JwtSpec, webhook: &UnverifiedWebhook, secret: &[u8], now: Timestamp) -> Option<String> {
-        let algorithm = spec.algorithms.iter().copied().find(|algorithm| algorithm.is_symmetric()).unwrap_or(JwtAlgorithm::HS256);
-        let mut claims = json!({ "iat": now.seconds(), "nbf": now.seconds(), "exp": now.seconds() + TOKEN_SECONDS });
+    fn token(&self, spec: &JwtSpec, webhook: &UnverifiedWebhook, key: &UsableKey<'_>, now: Timestamp) -> Option<String> {
+        // A body that becomes the token is what the token says.
+        let is_body = self.signature.at.iter().next() == Some(&Location::Body);
+        let body = Some(&webhook.body).filter(|_| is_body).and_then(|body| serde_json::from_slice::<Value>(body).ok());
+        let mut claims = body.filter(Value::is_object).unwrap_or_else(|| json!({}));
+        for (name, seconds) in [("iat", now.seconds()), ("nbf", now.seconds()), ("exp", now.seconds() + TOKEN_SECONDS)] {
+            claims[name] = seconds.into();
+        }
+        if let Some(Location::Claim(pointer)) = &self.secret.chosen_by {
+            set(&mut claims, pointer, key.public_id.into())?;
+        }
         for check in &self.checks {
-            if let Location::Claim(pointer) = &check.at
+            if let Some((Location::Claim(pointer), equals)) = check.first()
                 && !(check.absent_if_body_empty && webhook.body.is_empty())
             {
-                set(&mut claims, pointer, self.render(&check.equals, webhook, "").ok()?.into())?;
+                set(&mut claims, pointer, self.render(equals, webhook, "").ok()?.into())?;
             }
         }
-        jwt::sign(algorithm, &claims, secret)
+        jwt::sign(spec.signing_algorithm(), &claims, &key.bytes)
+    }
+}
+
+impl Check {
+    /// The place and the value that a sample has.
+    fn first(&self) -> Option<(&Location, &Template)> {
+        self.at.iter().next().zip(self.equals.first())
+    }
+}
+
+impl JwtSpec {
+    /// What a sample is signed with.
+    fn signing_algorithm(&self) -> JwtAlgorithm {
+        self.algorithms.iter().copied().find(|algorithm| algorithm.is_symmetric()).unwrap_or(JwtAlgorithm::HS256)
     }
 }
 
@@ -212,7 +250,10 @@ fn put(webhook: &mut UnverifiedWebhook, place: &Location, value: &str) -> Result
             set(&mut body, pointer, value).ok_or_else(no_place)?;
             webhook.body = body.to_string().into_bytes();
         }
-        Location::Signature(_) | Location::Claim(_) => return Err(no_place()),
+        Location::Body => webhook.body = value.as_bytes().to_vec(),
+        Location::Signature(_) | Location::Claim(_) | Location::Raw(_) | Location::Multipart(_) | Location::Within(..) => {
+            return Err(no_place());
+        }
     }
     Ok(())
 }

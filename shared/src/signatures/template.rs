@@ -8,7 +8,11 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_encod
 use ring::{digest, hmac};
 use serde::Deserialize;
 
-use crate::location::{self, Location};
+use super::UnverifiedWebhook;
+use crate::{
+    json,
+    location::{self, Location, Step},
+};
 
 /// A template. `{body}` and its like are [`Variable`]s, every other brace names a [`Location`]; both may be followed by
 /// filters, as in `{body|sha256|hex}`. What stands in `[…]` is left out when a variable within is absent or empty. `{{`, `}}`,
@@ -59,6 +63,14 @@ pub enum Variable {
     QuerySorted,
     /// `{aws-sns}`: the lines that AWS SNS signs of its message.
     AwsSns,
+    /// `{pairs-sorted}`: the pairs of the query and of a form in the body together, sorted, decoded and joined without anything between.
+    PairsSorted,
+    /// `{listed}`: the values of the fields that the body lists, as the scheme's `listed` says.
+    Listed,
+    /// `{handshake_secret}`: the newest key of the source's handshake secret. In answers alone.
+    HandshakeSecret,
+    /// `{A + B}`: several, one after the other.
+    Joined(Vec<Variable>),
     /// Any place of the request.
     At(Location),
 }
@@ -84,6 +96,8 @@ pub(super) enum Filter {
     Base64,
     /// `lower`: ASCII letters in lower case.
     Lower,
+    /// `json-sorted`: a JSON text written anew without white space, the members of each object sorted by name.
+    JsonSorted,
     /// `header-values`: a list of header names becomes their values, joined by `.`.
     HeaderValues,
     /// `header-pairs`: a list of header names becomes `name:value` pairs, joined by `;`.
@@ -92,6 +106,8 @@ pub(super) enum Filter {
 
 /// Most pairs of a form or query that are sorted before the sender is proven; Twilio and Mandrill send a few dozen.
 pub const SORTED_PAIRS_MAX: usize = 1000;
+/// Largest JSON text that is sorted, in bytes, before its sender is proven.
+pub const SORTED_JSON_BYTES_MAX: usize = 1024 * 1024;
 /// Most header names that one list may have: the list is the sender's.
 pub const HEADER_LIST_MAX: usize = 32;
 
@@ -120,7 +136,7 @@ impl Template {
 
     /// All variables, those of optional parts included.
     pub fn variables(&self) -> impl Iterator<Item = &Variable> {
-        self.values().map(|value| &value.variable)
+        self.values().flat_map(|value| value.variable.each())
     }
 
     /// Whether the variable is there.
@@ -133,12 +149,38 @@ impl Template {
         self.values().any(|value| value.filters.iter().any(|filter| matches!(filter, Filter::HmacSha1 | Filter::HmacSha256)))
     }
 
+    /// Whether the source's handshake secret would be shown, and not only a digest of it with something else.
+    pub fn shows_handshake_secret(&self) -> bool {
+        let is_digest = |filter: &Filter| {
+            matches!(filter, Filter::Sha1 | Filter::Sha256 | Filter::Sha512 | Filter::HmacSha1 | Filter::HmacSha256)
+        };
+        self.values().any(|value| {
+            value.variable.each().contains(&Variable::HandshakeSecret) && !value.filters.first().is_some_and(is_digest)
+        })
+    }
+
+    /// Whether the same bytes could be of other values: two stand beside each other, or what stands between them may stand within them.
+    pub fn could_be_divided_otherwise(&self) -> bool {
+        let is_text = |part: &Part| matches!(part, Part::Text(_));
+        let run_together = self.parts.windows(2).any(|pair| !pair.iter().any(is_text));
+        let covers_body = self.covered().any(|variable| *variable == Variable::Body) || self.covers_body_as_json();
+        let free = self.values().filter(|value| matches!(value.variable, Variable::At(_))).count();
+        run_together || (!covers_body && free > 1)
+    }
+
+    /// Whether something else is signed with the source's key than the value of one place, as it is: several, or one that was changed.
+    pub fn keys_what_is_made(&self) -> bool {
+        let is_keyed = |filter: &Filter| matches!(filter, Filter::HmacSha1 | Filter::HmacSha256);
+        let mut keyed = self.values().filter(|value| value.filters.iter().any(is_keyed));
+        keyed.any(|value| matches!(value.variable, Variable::Joined(_)) || !value.filters.first().is_some_and(is_keyed))
+    }
+
     /// Places whose value is signed with the source's key itself.
     pub fn keyed_places(&self) -> impl Iterator<Item = &Location> {
         let keyed = self
             .values()
             .filter(|value| value.filters.iter().any(|filter| matches!(filter, Filter::HmacSha1 | Filter::HmacSha256)));
-        keyed.filter_map(|value| match &value.variable {
+        keyed.flat_map(|value| value.variable.each()).filter_map(|variable| match variable {
             Variable::At(place) => Some(place),
             _ => None,
         })
@@ -162,7 +204,19 @@ impl Template {
 
     /// Whether the body is always covered.
     pub fn covers_body(&self) -> bool {
-        self.covered().any(|variable| matches!(variable, Variable::Body | Variable::FormSorted | Variable::AwsSns))
+        let by_value =
+            self.covered().any(|variable| matches!(variable, Variable::Body | Variable::FormSorted | Variable::AwsSns));
+        by_value || self.covers_body_as_json()
+    }
+
+    /// Whether the body is covered as a JSON value, whose members may come in any order.
+    pub fn covers_body_as_json(&self) -> bool {
+        self.parts.iter().any(|part| match part {
+            Part::Value(Filtered { variable: Variable::Body, filters }) => {
+                filters.first() == Some(&Filter::JsonSorted) && filters[1..].iter().all(|filter| filter.tells_apart())
+            }
+            Part::Value(_) | Part::Text(_) | Part::Optional(_) => false,
+        })
     }
 
     /// Whether it is the exact body and nothing else.
@@ -196,16 +250,29 @@ fn feed_parts<'t>(parts: &'t [Part], values: &impl TemplateValues, sink: &mut im
 
 fn all_there(parts: &[Part], values: &impl TemplateValues) -> bool {
     parts.iter().all(|part| match part {
-        Part::Value(value) => values.value(&value.variable).is_some_and(|bytes| !bytes.is_empty()),
+        Part::Value(value) => value.variable.each().iter().all(|one| values.value(one).is_some_and(|bytes| !bytes.is_empty())),
         Part::Text(_) | Part::Optional(_) => true,
     })
 }
 
 impl Filtered {
     fn bytes<'v>(&self, values: &'v impl TemplateValues) -> Option<Cow<'v, [u8]>> {
-        let mut bytes = values.value(&self.variable)?;
+        let mut bytes = match &self.variable {
+            Variable::Joined(variables) => {
+                let mut joined = Vec::new();
+                for variable in variables {
+                    joined.extend_from_slice(&values.value(variable)?);
+                }
+                Cow::Owned(joined)
+            }
+            variable => values.value(variable)?,
+        };
         for filter in &self.filters {
-            bytes = Cow::Owned(filter.apply(&bytes, values));
+            bytes = match filter {
+                // What is not JSON, no sender has signed.
+                Filter::JsonSorted => Cow::Owned(json::sorted(&bytes, SORTED_JSON_BYTES_MAX)?),
+                filter => Cow::Owned(filter.apply(&bytes, values)),
+            };
         }
         Some(bytes)
     }
@@ -217,7 +284,7 @@ impl Filter {
     const fn tells_apart(self) -> bool {
         match self {
             Self::Sha1 | Self::Sha256 | Self::Sha512 | Self::HmacSha1 | Self::HmacSha256 | Self::Hex | Self::Base64 => true,
-            Self::Crc32 | Self::Lower | Self::HeaderValues | Self::HeaderPairs => false,
+            Self::Crc32 | Self::Lower | Self::JsonSorted | Self::HeaderValues | Self::HeaderPairs => false,
         }
     }
 
@@ -233,6 +300,7 @@ impl Filter {
             Self::Hex => hex::encode(bytes).into_bytes(),
             Self::Base64 => BASE64.encode(bytes).into_bytes(),
             Self::Lower => bytes.to_ascii_lowercase(),
+            Self::JsonSorted => json::sorted(bytes, SORTED_JSON_BYTES_MAX).unwrap_or_default(),
             Self::HeaderValues => header_list(bytes, values.headers(), ".", |_, value| value.to_owned()),
             Self::HeaderPairs => header_list(bytes, values.headers(), ";", |name, value| format!("{name}:{value}")),
         }
@@ -270,6 +338,19 @@ fn pairs(form: &[u8]) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
 /// The distinct pairs of a form, sorted and joined (<https://www.twilio.com/docs/usage/security>).
 pub(super) fn form_sorted(form: &[u8]) -> Option<Vec<u8>> {
     let sorted = few(form)?.collect::<BTreeSet<_>>();
+    Some(sorted.into_iter().flat_map(|(name, value)| [name, value].concat()).collect())
+}
+
+/// The pairs of the query and of a form in the body together, sorted and joined
+/// (<https://www.zoho.com/us/billing/kb/webhooks/securing-webhooks.html>).
+pub(super) fn pairs_sorted(webhook: &UnverifiedWebhook) -> Option<Vec<u8>> {
+    let content_type = webhook.headers.get(http::header::CONTENT_TYPE).map(|value| value.as_bytes().to_ascii_lowercase());
+    let is_form = content_type.is_some_and(|value| value.starts_with(b"application/x-www-form-urlencoded"));
+    let mut sorted: Vec<_> = few(webhook.raw_query.as_bytes())?.collect();
+    if is_form {
+        sorted.extend(few(&webhook.body)?);
+    }
+    sorted.sort();
     Some(sorted.into_iter().flat_map(|(name, value)| [name, value].concat()).collect())
 }
 
@@ -338,14 +419,30 @@ fn flush(literal: &mut String, parts: &mut Vec<Part>) {
 
 impl Filtered {
     fn parse(text: &str) -> Result<Self, String> {
-        let mut words = text.split('|');
-        let variable = Variable::parse(words.next().unwrap_or_default())?;
+        let mut words = text.split('|').peekable();
+        let mut named = words.next().unwrap_or_default().to_owned();
+        // A place goes on before a filter changes what it has.
+        while let Some(step) = words.next_if(|word| Step::parse(word).is_some()) {
+            named = format!("{named}|{step}");
+        }
+        let variable = match named.contains(JOINT) {
+            true => Variable::Joined(named.split(JOINT).map(Variable::parse).collect::<Result<_, _>>()?),
+            false => Variable::parse(&named)?,
+        };
         Ok(Self { variable, filters: words.map(Filter::parse).collect::<Result<_, _>>()? })
     }
 }
 
+/// Between values that are one after the other.
+const JOINT: &str = " + ";
+
 impl Variable {
-    const NAMED: [(&str, Self); 12] = [
+    /// This one, or those that it joins.
+    fn each(&self) -> &[Self] {
+        if let Self::Joined(variables) = self { variables } else { std::slice::from_ref(self) }
+    }
+
+    const NAMED: [(&str, Self); 15] = [
         ("body", Self::Body),
         ("timestamp", Self::Timestamp),
         ("id", Self::Id),
@@ -358,6 +455,9 @@ impl Variable {
         ("form-sorted", Self::FormSorted),
         ("query-sorted", Self::QuerySorted),
         ("aws-sns", Self::AwsSns),
+        ("pairs-sorted", Self::PairsSorted),
+        ("listed", Self::Listed),
+        ("handshake_secret", Self::HandshakeSecret),
     ];
 
     fn parse(text: &str) -> Result<Self, String> {
@@ -377,13 +477,17 @@ impl fmt::Display for Variable {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::At(place) => write!(formatter, "{place}"),
+            Self::Joined(variables) => {
+                let words: Vec<String> = variables.iter().map(Self::to_string).collect();
+                formatter.write_str(&words.join(JOINT))
+            }
             named => formatter.write_str(Self::NAMED.iter().find(|(_, variable)| variable == named).map_or("", |(name, _)| name)),
         }
     }
 }
 
 impl Filter {
-    const NAMED: [(&str, Self); 11] = [
+    const NAMED: [(&str, Self); 12] = [
         ("sha1", Self::Sha1),
         ("sha256", Self::Sha256),
         ("sha512", Self::Sha512),
@@ -393,6 +497,7 @@ impl Filter {
         ("hex", Self::Hex),
         ("base64", Self::Base64),
         ("lower", Self::Lower),
+        ("json-sorted", Self::JsonSorted),
         ("header-values", Self::HeaderValues),
         ("header-pairs", Self::HeaderPairs),
     ];

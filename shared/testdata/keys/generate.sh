@@ -12,16 +12,26 @@ openssl genpkey -quiet -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out "$work/
 openssl genpkey -quiet -algorithm RSA -pkeyopt rsa_keygen_bits:1024 -out "$work/weak.pem"
 openssl genpkey -quiet -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$work/p256.pem"
 openssl genpkey -quiet -algorithm EC -pkeyopt ec_paramgen_curve:P-384 -out "$work/p384.pem"
+openssl genpkey -quiet -algorithm EC -pkeyopt ec_paramgen_curve:P-521 -out "$work/p521.pem"
 openssl genpkey -quiet -algorithm ED25519 -out "$work/ed25519.pem"
 
 openssl pkcs8 -topk8 -nocrypt -in "$work/signer.pem" -outform DER -out signer.der
 openssl rsa -in "$work/signer.pem" -RSAPublicKey_out -out signer-pkcs1.pem 2>/dev/null
-for name in signer weak p256 p384 ed25519; do openssl pkey -in "$work/$name.pem" -pubout -out "$name.pem"; done
+for name in signer weak p256 p384 p521 ed25519; do openssl pkey -in "$work/$name.pem" -pubout -out "$name.pem"; done
 
 message | openssl dgst -sha1 -sign "$work/signer.pem" -out signer-sha1.sig
 message | openssl dgst -sha256 -sign "$work/signer.pem" -out signer-sha256.sig
+for hash in sha384 sha512; do message | openssl dgst -$hash -sign "$work/signer.pem" -out signer-$hash.sig; done
+pss() { # hash, length of the salt, file
+    message | openssl dgst -$1 -sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:$2 -sign "$work/signer.pem" -out $3
+}
+for hash in sha256 sha384 sha512; do pss $hash digest signer-pss-$hash.sig; done
+pss sha256 0 signer-pss-sha256-salt-0.sig
 message | openssl dgst -sha1 -sign "$work/weak.pem" -out weak-sha1.sig
+message | openssl dgst -sha1 -sign "$work/p256.pem" -out p256-sha1.sig
 message | openssl dgst -sha256 -sign "$work/p256.pem" -out p256.sig
+message | openssl dgst -sha512 -sign "$work/p256.pem" -out p256-sha512.sig
+message | openssl dgst -sha384 -sign "$work/p384.pem" -out p384.sig
 message > "$work/message"
 openssl pkeyutl -sign -inkey "$work/ed25519.pem" -rawin -in "$work/message" -out ed25519.sig
 

@@ -351,6 +351,14 @@ impl Aws {
         (self.0.clock)()
     }
 
+    /// Empties tables, queues and buckets, and makes them as these settings say. Secrets stay.
+    pub fn begin_anew(&self, settings: Settings) {
+        let mut state = self.0.state();
+        state.dynamodb = DynamoDb::new(settings.tables, settings.read_lag, settings.index_lag);
+        state.sqs = Sqs::new(settings.queues);
+        state.s3 = S3::new(settings.buckets);
+    }
+
     /// How far eventually consistent reads of tables, and indexes, lag from now on.
     pub fn lag(&self, reads: Duration, indexes: Duration) {
         self.0.state().dynamodb.lag(reads, indexes);

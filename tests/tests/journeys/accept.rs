@@ -70,6 +70,52 @@ fn a_compiled_in_handler_and_an_http_destination_have_deliveries_of_their_own() 
 }
 
 #[test]
+fn oddities_in_a_body_leave_its_id_and_type_readable() {
+    journey(async |stack| {
+        let deep = format!("{}{}", "[".repeat(1000), "]".repeat(1000));
+        for odd in [r#""\ud83c""#, "1e400", "36893488147419103233", &deep, r#"{"id":1,"id":2}"#] {
+            let sample = stack.sample("stripe");
+            let body = format!("\u{feff}{{\"odd\":{odd},\"id\":\"{}\",\"type\":\"invoice.paid\"}}", sample.id);
+            let sample = Sample { body: body.into_bytes(), ..sample };
+            stack.accept(&sample).await;
+            stack.settled(&sample, "billing").await;
+            the_only_delivery(stack, &sample, "billing").await;
+        }
+    });
+}
+
+#[test]
+fn a_genuine_webhook_without_a_readable_id_is_accepted_under_its_digest() {
+    journey(async |stack| {
+        for body in [format!("{{\"cut off\":\"{}\"", unique()), format!("{{\"n\":\"{}\",\"id\":{{}}}}", unique())] {
+            let sample = Sample { body: body.into_bytes(), ..stack.sample("stripe") };
+            let now = unix_now();
+            let signed = [now.to_string().as_bytes(), b".", &sample.body].concat();
+            let sample = Sample { id: hex::encode(Sha256::digest(&signed)), ..sample };
+            let answer = stack.post("stripe", &stack.sign_at(&sample, now).await).await;
+            assert!(answer.took_it_in(), "{answer:?}");
+            assert_eq!(answer.body["eventId"], sample.id);
+            let event = stack.event(&sample).await.unwrap();
+            assert_eq!(text(&event, "type"), Some("unreadable"));
+            stack.settled(&sample, "anything").await;
+        }
+    });
+}
+
+#[test]
+fn a_captured_webhook_without_its_id_is_not_delivered_again() {
+    journey(async |stack| {
+        let sample = stack.sample("twilio");
+        recorded(stack, &sample).await;
+        let stripped = stack.sign(&sample).await.without("i-twilio-idempotency-token");
+        let answer = stack.post("twilio", &stripped).await;
+        assert_eq!(answer.status, 204, "{answer:?}");
+        stack.settled(&sample, "anything").await;
+        the_only_delivery(stack, &sample, "anything").await;
+    });
+}
+
+#[test]
 fn a_webhook_redelivered_ten_times_is_delivered_once() {
     journey(async |stack| {
         let sample = stack.sample("github");
@@ -143,6 +189,10 @@ fn a_signature_that_comes_twice_or_beside_another_still_proves() {
         let sample = stack.sample("github");
         let beside = stack.sign(&sample).await.with_changed(header, |good| format!("sha256={},{good}", "0".repeat(64)));
         let answer = stack.post("github", &beside).await;
+        assert!(answer.took_it_in(), "{answer:?}");
+        // A list with white space in between, sent as two headers, arrives with a comma in between.
+        let sample = stack.sample("partner");
+        let answer = stack.post("partner", &stack.sign(&sample).await.with_repeated("webhook-signature")).await;
         assert!(answer.took_it_in(), "{answer:?}");
     });
 }
@@ -311,6 +361,70 @@ fn one_id_with_two_bodies_keeps_both_and_delivers_the_first() {
 
         stack.settled(&first, "partner").await;
         the_only_delivery(stack, &first, "partner").await;
+    });
+}
+
+#[test]
+fn a_retry_that_is_not_the_same_to_the_byte_is_the_same_event() {
+    journey(async |stack| {
+        let attempt = |source: &'static str, id: &str, nonce: &str, attempt: u64, more: &str| {
+            let body = format!("{{\"nonce\":\"{nonce}\",\"attempt\":{attempt}{more}}}").into_bytes();
+            Sample { id: id.to_owned(), body, ..stack.sample(source) }
+        };
+        for source in ["counted", "first", "digested"] {
+            let (id, nonce) = (unique(), unique());
+            let sent = attempt(source, &id, &nonce, 1, "");
+            let accepted = stack.send(&sent).await;
+            assert!(accepted.took_it_in(), "{source}: {accepted:?}");
+            let event_id = accepted.body["eventId"].as_str().unwrap().to_owned();
+            let event = Sample { id: event_id.clone(), ..sent };
+            let fresh_id = unique();
+            for number in 2..4 {
+                let again_under = if source == "digested" { &fresh_id } else { &id };
+                let more = if source == "first" { ",\"more\":true" } else { "" };
+                let answer = stack.send(&attempt(source, again_under, &nonce, number, more)).await;
+                let expected = json!({"status": "duplicate", "source": source, "eventId": event_id});
+                assert_eq!((answer.status, answer.body), (200, expected), "{source}");
+            }
+            assert_eq!(stack.conflicts(&event).await, [""; 0], "{source}: nothing for a person to do");
+            stack.settled(&event, "partner").await;
+            assert_eq!(stack.destination.journal("partner", &nonce).await.len(), 1, "{source}");
+        }
+    });
+}
+
+#[test]
+fn each_event_of_a_batch_is_one_whatever_it_is_sent_with_again() {
+    journey(async |stack| {
+        let ids: Vec<String> = (0..4).map(|_| unique()).collect();
+        let element = |number: usize, again: bool| format!("{{\"id\":\"{}\",\"type\":\"t\",\"again\":{again}}}", ids[number]);
+        let batch = |elements: &[String]| {
+            let body = format!("{{\"to\":\"x\",\"events\":[{}]}}", elements.join(", ")).into_bytes();
+            Sample { body, ..stack.sample("batched") }
+        };
+        let first = stack.send(&batch(&[element(0, false), element(1, false)])).await;
+        assert!(first.took_it_in(), "{first:?}");
+        assert_eq!(first.body["eventIds"], json!([ids[0], ids[1]]));
+        let again = stack.send(&batch(&[element(1, true), element(2, false), element(0, true), element(3, false)])).await;
+        assert!(again.took_it_in(), "{again:?}");
+        for (number, id) in ids.iter().enumerate() {
+            let event = Sample { id: id.clone(), body: element(number, false).into_bytes(), ..stack.sample("batched") };
+            stack.settled(&event, "partner").await;
+            the_only_delivery(stack, &event, "partner").await;
+            assert_eq!(stack.conflicts(&event).await, [""; 0]);
+        }
+    });
+}
+
+#[test]
+fn a_source_of_json_alone_refuses_anything_else_after_the_signature() {
+    journey(async |stack| {
+        let sample = stack.sample("json");
+        stack.accept(&sample).await;
+        let other = Sample { body: b"a=1&b=2".to_vec(), ..stack.sample("json") };
+        refused(stack, &other, &stack.sign(&other).await, 400).await;
+        let unsigned = stack.sign(&other).await.without("webhook-signature");
+        refused(stack, &other, &unsigned, 401).await;
     });
 }
 

@@ -3,7 +3,10 @@
 use aws_sdk_dynamodb::types::AttributeValue;
 use futures::future::join_all;
 use serde_json::{Value, json};
-use tests::stack::{Sample, Stack, unique};
+use tests::{
+    providers::gzip,
+    stack::{Sample, Stack, unique},
+};
 
 use crate::{AUDITED, SOON, accept::the_only_delivery, journey, operator::posthouse};
 
@@ -21,6 +24,33 @@ fn a_delivery_is_tried_again_after_an_error_and_after_a_reset() {
             assert_eq!(tries[0].header("idempotency-key"), tries[1].header("idempotency-key"), "{failure}");
             assert_eq!(tries[0].body, tries[1].body, "{failure}");
         }
+    });
+}
+
+#[test]
+fn a_compressed_body_is_delivered_with_its_encoding_and_mapped_without() {
+    journey(async |stack| {
+        let plain = stack.sample("compressed");
+        let sample = Sample { body: gzip(&plain.body), ..plain };
+        // API Gateway would take `application/json` for text.
+        let webhook = stack.sign(&sample).await.with("content-type", "application/vnd.stripe+json");
+        let answer = stack.post("compressed", &webhook.with("content-encoding", "gzip")).await;
+        assert!(answer.took_it_in(), "{answer:?}");
+        assert_eq!(answer.body["eventId"], sample.id, "the id is in what was compressed");
+
+        stack.settled(&sample, "compressed").await;
+        let entry = the_only_delivery(stack, &sample, "compressed").await;
+        assert_eq!(entry.header("content-encoding"), Some("gzip"));
+        assert_eq!(entry.header("content-type"), Some("application/vnd.stripe+json"));
+        let event_type = entry.header("posthouse-event-type").unwrap().to_owned();
+
+        stack.settled(&sample, "compressed-mapped").await;
+        let mapped = stack.destination.journal("compressed-mapped", &sample.id).await;
+        assert_eq!(mapped.len(), 1);
+        assert_eq!(mapped[0].header("content-encoding"), None);
+        assert_eq!(mapped[0].header("content-type"), Some("application/json"));
+        let expected = json!({"id": sample.id, "what": event_type});
+        assert_eq!(serde_json::from_slice::<Value>(&mapped[0].body).unwrap(), expected);
     });
 }
 

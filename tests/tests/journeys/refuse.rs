@@ -56,7 +56,7 @@ fn a_stale_webhook_and_one_from_the_future_are_refused() {
 }
 
 #[test]
-fn a_signature_that_is_missing_malformed_repeated_or_truncated_is_refused() {
+fn a_signature_that_is_missing_malformed_or_truncated_is_refused() {
     journey(async |stack| {
         for (source, provider) in [("github", Provider::Github), ("partner", Provider::StandardWebhooks)] {
             let header = provider.signature_header();
@@ -72,9 +72,6 @@ fn a_signature_that_is_missing_malformed_repeated_or_truncated_is_refused() {
             refused(stack, &sample, &good.clone().with_changed(header, |value| value[..value.len() / 2].to_owned()), 401).await;
             stack.accept(&sample).await;
         }
-        // A header that comes twice arrives with a comma in between, which a list of signatures takes for a part of one.
-        let sample = stack.sample("partner");
-        refused(stack, &sample, &stack.sign(&sample).await.with_repeated("webhook-signature"), 401).await;
         let sample = stack.sample("stripe");
         let good = stack.sign(&sample).await;
         refused(stack, &sample, &good.clone().without("stripe-signature"), 401).await;
@@ -89,25 +86,23 @@ fn a_signature_that_is_missing_malformed_repeated_or_truncated_is_refused() {
 }
 
 #[test]
-fn invalid_json_after_a_valid_signature_is_refused_where_the_id_stands_in_it() {
+fn an_unreadable_id_is_refused_where_its_source_says_so() {
     journey(async |stack| {
-        for body in [&b""[..], b"{", b"null", b"{\"id\":\"evt_1\""] {
-            let sample = Sample { body: body.to_vec(), ..stack.sample("stripe") };
+        for body in [
+            &b""[..],
+            b"{",
+            b"null",
+            b"{\"id\":\"evt_1\"",
+            b"{}",
+            b"{\"id\":null}",
+            b"{\"id\":\"\"}",
+            b"{\"id\":{}}",
+            b"[]",
+            b"7",
+        ] {
+            let sample = Sample { body: body.to_vec(), ..stack.sample("readable") };
             refused(stack, &sample, &stack.sign(&sample).await, 400).await;
         }
-    });
-}
-
-#[test]
-fn an_event_without_an_id_is_refused() {
-    journey(async |stack| {
-        for body in [&b"{}"[..], b"{\"id\":null}", b"{\"id\":\"\"}", b"{\"id\":{}}", b"[]", b"7"] {
-            let sample = Sample { body: body.to_vec(), ..stack.sample("stripe") };
-            refused(stack, &sample, &stack.sign(&sample).await, 400).await;
-        }
-        let sample = stack.sample("github");
-        let webhook = stack.sign(&sample).await.without("x-github-delivery");
-        refused(stack, &sample, &webhook, 400).await;
     });
 }
 

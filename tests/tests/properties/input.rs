@@ -113,7 +113,14 @@ fn request(way: &Way, texts: &[String], body: &[u8]) -> UnverifiedWebhook {
             map.append(name, value);
         }
     }
-    UnverifiedWebhook { method: Method::POST, url: text(), headers: map, raw_query: text(), body: body.to_vec() }
+    UnverifiedWebhook {
+        method: Method::POST,
+        url: text(),
+        headers: map,
+        raw_query: text(),
+        registered_query: None,
+        body: body.to_vec(),
+    }
 }
 
 #[test]
@@ -131,7 +138,7 @@ fn no_request_makes_a_scheme_panic() {
         let verdict = way.scheme.verify(&webhook, &keyring, fetched.as_ref(), now).map(|verified| verified.key_id().to_owned());
         prop_assert!(verdict.is_err());
         prop_assert_eq!(way.scheme.examine(&webhook, &keyring, fetched.as_ref(), now).verdict, verdict);
-        let _ = way.scheme.wanted_key(&webhook, &keyring, now);
+        let _ = way.scheme.wanted_key(&Places::new(&webhook), &keyring, now);
         let mut signed = webhook.clone();
         if way.scheme.sign(&mut signed, &keyring, now).is_ok() {
             let _ = way.scheme.verify(&signed, &keyring, None, now);
@@ -172,7 +179,8 @@ proptest! {
         prop_assert_eq!(jwt::verify(&text, &allowed, JwtKey::Secret(&secret)), None);
         let claims = serde_json::json!({ "text": text });
         let token = jwt::sign(JwtAlgorithm::HS256, &claims, &secret).unwrap();
-        prop_assert_eq!(jwt::verify(&token, &allowed, JwtKey::Secret(&secret)), Some(claims));
+        let verified = jwt::verify(&token, &allowed, JwtKey::Secret(&secret)).unwrap();
+        prop_assert_eq!(serde_json::from_slice::<serde_json::Value>(verified.bytes()).unwrap(), claims);
         if let Ok(changed) = String::from_utf8(crate::key::flipped(token.as_bytes(), at, bit)) {
             prop_assert_eq!(jwt::verify(&changed, &allowed, JwtKey::Secret(&secret)), None);
         }
@@ -181,7 +189,9 @@ proptest! {
     #[test]
     fn no_key_makes_verification_panic(text in words(), bytes in vec(any::<u8>(), 0..100)) {
         for algorithm in [
-            SignatureAlgorithm::Ed25519, SignatureAlgorithm::EcdsaP256Sha256, SignatureAlgorithm::RsaSha1, SignatureAlgorithm::RsaSha256,
+            SignatureAlgorithm::Ed25519, SignatureAlgorithm::EcdsaP256Sha1, SignatureAlgorithm::EcdsaP256Sha256,
+            SignatureAlgorithm::EcdsaP256Sha512, SignatureAlgorithm::EcdsaP384Sha384, SignatureAlgorithm::RsaSha1,
+            SignatureAlgorithm::RsaSha256, SignatureAlgorithm::RsaSha512, SignatureAlgorithm::RsaPssSha256,
         ] {
             for text in [text.clone(), format!("-----BEGIN PUBLIC KEY-----{text}-----END PUBLIC KEY-----")] {
                 if let Some(key) = PublicKey::parse(algorithm, &text, Some(&bytes)) {

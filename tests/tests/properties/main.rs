@@ -21,7 +21,7 @@ use proptest::{
     strategy::ValueTree,
     test_runner::{Config, TestCaseResult, TestRunner},
 };
-use shared::{signatures::Refusal, time::Timestamp};
+use shared::{location::Places, signatures::Refusal, time::Timestamp};
 
 use key::{Key, key, keyring, keys};
 use sample::{Change, Part, changes, samples};
@@ -51,7 +51,7 @@ fn what_is_signed_is_proven() {
     for_every_way(&(samples(), key()), |way, (sample, key)| {
         let webhook = way.sign(&sample, &key);
         let keyring = key.keyring(way);
-        let wanted = way.scheme.wanted_key(&webhook, &keyring, sample.now);
+        let wanted = way.scheme.wanted_key(&Places::new(&webhook), &keyring, sample.now);
         let fetches = key.fetched(way).is_some() && way.preset != "aws-sns" && way.preset != "paypal";
         prop_assert!(!fetches || wanted.is_ok_and(|wanted| wanted.is_some()));
         prop_assert_eq!(
@@ -138,7 +138,7 @@ fn the_clock_may_be_off_by_the_tolerance_and_by_no_more() {
         let seconds = |seconds: u64| Duration::from_secs(seconds);
         let sent = Timestamp::from_seconds(sample.now.seconds());
         let (ahead, behind) = match (&way.alternative().timestamp, &way.alternative().jwt) {
-            (Some(spec), _) => (spec.tolerance_seconds, spec.tolerance_seconds),
+            (Some(spec), _) => (spec.bounds().map(|(old, _)| old), spec.bounds().map(|(_, ahead)| ahead)),
             // A token is good before its last second, and from its first.
             (None, Some(jwt)) => (Some(TOKEN_SECONDS - 1 + jwt.leeway_seconds), Some(jwt.leeway_seconds)),
             (None, None) => (None, None),

@@ -71,9 +71,18 @@ fn the_right_one_of_several_signatures_proves_wherever_it_stands() {
         if let Some(list) = &way.alternative().signature.list {
             // The signature is the list's last entry; what is about time and headers stands before it.
             let (before, signature) = right.rsplit_once(list.separator).unwrap_or(("", &right));
-            let mut entries: Vec<String> = all.iter().map(|wrong| format!("{}{}{wrong}", list.key, list.assign)).collect();
+            let entry = |key: &str, wrong: &str| list.assign.map_or(wrong.to_owned(), |assign| format!("{key}{assign}{wrong}"));
+            let mut entries: Vec<String> = all.iter().map(|wrong| entry(&list.key, wrong)).collect();
             entries.insert(place, signature.to_owned());
-            entries.insert(0, format!("other{}{}", list.assign, wrong(way, 0)));
+            if list.assign.is_none() {
+                // Told by their places: the time comes first.
+                entries.insert(0, before.to_owned());
+                let mut sent = webhook.clone();
+                put(&mut sent, &Location::Header(header.as_str().to_owned()), &entries.join(&list.separator.to_string()));
+                prop_assert_eq!(verdict(&sent), proven, "{:?}", sent.headers);
+                return Ok(());
+            }
+            entries.insert(0, entry("other", &wrong(way, 0)));
             entries.extend((!before.is_empty()).then(|| before.to_owned()));
             let mut sent = webhook.clone();
             put(&mut sent, &Location::Header(header.as_str().to_owned()), &entries.join(&list.separator.to_string()));

@@ -109,6 +109,8 @@ mod tests {
             headers: Default::default(),
             body_bytes: body.len(),
             sha256: BodyDigest::of(body.as_bytes()),
+            compared_sha256: None,
+            part: None,
             key_id: String::new(),
             destinations: Vec::new(),
             expires_at: Timestamp::from_seconds(2),

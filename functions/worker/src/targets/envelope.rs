@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::Serialize;
 use serde_json::value::RawValue;
+use shared::content::CONTENT_ENCODING;
 
 use crate::parcel::Parcel;
 
@@ -19,7 +20,7 @@ struct Envelope<'a> {
     occurred_at: Option<String>,
     idempotency_key: String,
     attempt: u32,
-    headers: &'a BTreeMap<String, String>,
+    headers: BTreeMap<&'a str, &'a str>,
     /// As it is written: numbers, the order of keys and duplicates of them are the sender's.
     #[serde(skip_serializing_if = "Option::is_none")]
     body: Option<&'a RawValue>,
@@ -31,6 +32,9 @@ struct Envelope<'a> {
 pub(super) fn envelope(parcel: &Parcel<'_>) -> String {
     let Parcel { event, body, attempt, .. } = parcel;
     let json: Option<&RawValue> = serde_json::from_slice(body).ok();
+    // A body that a map made has no coding, whatever the event's own had.
+    let is_meant = |name: &str| name != CONTENT_ENCODING || parcel.content_encoding.is_some();
+    let headers = event.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let envelope = Envelope {
         id: event.key.event_id.as_str(),
         source: event.key.source.as_str(),
@@ -39,7 +43,7 @@ pub(super) fn envelope(parcel: &Parcel<'_>) -> String {
         occurred_at: event.occurred_at.map(|moment| moment.to_rfc3339()),
         idempotency_key: parcel.idempotency_key(),
         attempt: *attempt,
-        headers: &event.headers,
+        headers: headers.filter(|(name, _)| is_meant(name)).collect(),
         body: json,
         body_base64: json.is_none().then(|| STANDARD.encode(body)),
     };
@@ -94,6 +98,20 @@ mod tests {
             assert_eq!(envelope.get("body"), None, "{body:?}");
             assert_eq!(envelope["occurredAt"], serde_json::Value::Null);
         }
+    }
+
+    #[test]
+    fn a_content_encoding_is_there_with_the_exact_body_and_not_with_a_mapped_one() {
+        let destination = destination();
+        let mut event = event();
+        event.headers.insert("content-encoding".to_owned(), "gzip".to_owned());
+        let headers = |parcel: &Parcel<'_>| {
+            let envelope: serde_json::Value = serde_json::from_str(&envelope(parcel)).unwrap();
+            (envelope["headers"]["content-encoding"].as_str().map(str::to_owned), envelope.get("bodyBase64").is_some())
+        };
+        assert_eq!(headers(&parcel(&event, &destination, b"\x1f\x8b")), (Some("gzip".to_owned()), true));
+        let mapped = Parcel { content_encoding: None, ..parcel(&event, &destination, "{}") };
+        assert_eq!(headers(&mapped), (None, false));
     }
 
     #[test]

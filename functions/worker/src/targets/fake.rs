@@ -23,7 +23,7 @@ use super::Targets;
 use crate::{failure::Failure, parcel::Parcel};
 
 /// When everything happens.
-pub(super) const NOW: Timestamp = Timestamp::from_seconds(1_795_328_675);
+pub(crate) const NOW: Timestamp = Timestamp::from_seconds(1_795_328_675);
 
 /// An answer.
 #[derive(Clone, Debug)]
@@ -107,7 +107,7 @@ impl HttpClient for Fake {
 }
 
 /// The event `7` of the source `shop`, with one kept header beside its content type.
-pub(super) fn event() -> Event {
+pub(crate) fn event() -> Event {
     Event {
         key: EventKey { source: SourceName::parse("shop").unwrap(), event_id: EventId::parse("é 7").unwrap() },
         event_type: EventType::parse("orders/create").unwrap(),
@@ -118,6 +118,8 @@ pub(super) fn event() -> Event {
             .into(),
         body_bytes: 0,
         sha256: BodyDigest::of(b""),
+        compared_sha256: None,
+        part: None,
         key_id: String::new(),
         destinations: Vec::new(),
         expires_at: NOW,
@@ -125,12 +127,13 @@ pub(super) fn event() -> Event {
 }
 
 /// An event's second attempt.
-pub(super) fn parcel<'a>(event: &'a Event, destination: &'a DestinationName, body: impl Into<Vec<u8>>) -> Parcel<'a> {
-    let content_type = event.headers.get("content-type").map(String::as_str);
-    Parcel { event, destination, body: body.into(), content_type, attempt: 2 }
+pub(crate) fn parcel<'a>(event: &'a Event, destination: &'a DestinationName, body: impl Into<Vec<u8>>) -> Parcel<'a> {
+    let sent = |name: &str| event.headers.get(name).map(String::as_str);
+    let (content_type, content_encoding) = (sent("content-type"), sent("content-encoding"));
+    Parcel { event, destination, body: body.into(), content_type, content_encoding, attempt: 2 }
 }
 
-pub(super) fn destination() -> DestinationName {
+pub(crate) fn destination() -> DestinationName {
     DestinationName::parse("orders").unwrap()
 }
 

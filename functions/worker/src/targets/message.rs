@@ -1,7 +1,7 @@
 //! What SQS and SNS messages have in common.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use shared::{config::MessageGroup, event::BodyDigest};
+use shared::{config::MessageGroup, content::CONTENT_ENCODING, event::BodyDigest};
 
 use crate::{failure::Failure, parcel::Parcel};
 
@@ -39,8 +39,10 @@ impl Message {
             ("posthouse-event-type", event.event_type.to_string()),
             ("idempotency-key", parcel.idempotency_key()),
         ];
-        let content_type = parcel.content_type.filter(|value| !value.is_empty() && value.chars().all(is_taken));
-        attributes.extend(content_type.map(|value| ("content-type", value.to_owned())));
+        for (name, value) in [("content-type", parcel.content_type), (CONTENT_ENCODING, parcel.content_encoding)] {
+            let value = value.filter(|value| !value.is_empty() && value.chars().all(is_taken));
+            attributes.extend(value.map(|value| (name, value.to_owned())));
+        }
         let fifo = group.map(|group| Fifo::of(&parcel, group));
         let (text, encoding) = encode(parcel.body);
         attributes.extend(encoding.map(|encoding| (ENCODING_ATTRIBUTE, encoding.to_owned())));
@@ -113,13 +115,26 @@ mod tests {
     }
 
     #[test]
-    fn a_content_type_that_no_attribute_can_have_is_left_out() {
+    fn a_header_that_no_attribute_can_have_is_left_out() {
         let destination = destination();
-        for unusable in ["", "a\u{1b}b"] {
-            let event = Event { headers: [("content-type".to_owned(), unusable.to_owned())].into(), ..event() };
-            let message = Message::of(parcel(&event, &destination, "{}"), None, "SQS").unwrap();
-            assert!(message.attributes.iter().all(|(name, _)| *name != "content-type"), "{unusable:?}");
+        for header in ["content-type", "content-encoding"] {
+            for unusable in ["", "a\u{1b}b"] {
+                let event = Event { headers: [(header.to_owned(), unusable.to_owned())].into(), ..event() };
+                let message = Message::of(parcel(&event, &destination, "{}"), None, "SQS").unwrap();
+                assert!(message.attributes.iter().all(|(name, _)| *name != header), "{unusable:?}");
+            }
         }
+    }
+
+    #[test]
+    fn a_compressed_body_travels_in_base64_and_says_how_it_is_compressed() {
+        let destination = destination();
+        let mut event = event();
+        event.headers.insert("content-encoding".to_owned(), "gzip".to_owned());
+        let message = Message::of(parcel(&event, &destination, b"\x1f\x8b"), None, "SQS").unwrap();
+        let attributes: Vec<_> = message.attributes.iter().map(|(name, value)| (*name, value.as_str())).skip(4).collect();
+        let expected = [("content-type", "application/json"), ("content-encoding", "gzip"), ("posthouse-encoding", "base64")];
+        assert_eq!((attributes.as_slice(), message.text.as_str()), (&expected[..], "H4s="));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 mod envelope;
 mod eventbridge;
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 mod lambda;
 mod message;
 mod refusal;

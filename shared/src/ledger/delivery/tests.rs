@@ -19,6 +19,8 @@ fn event() -> Event {
         headers: BTreeMap::new(),
         body_bytes: 0,
         sha256: BodyDigest::of(b""),
+        compared_sha256: None,
+        part: None,
         key_id: "initial".to_owned(),
         destinations: Vec::new(),
         expires_at: Timestamp::from_seconds(1_800_000_000),
