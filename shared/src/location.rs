@@ -14,11 +14,11 @@ use base64::{
     alphabet::STANDARD,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, header::AsHeaderName};
 use serde::Deserialize;
 
 use crate::{
-    content::{self, CONTENT_ENCODING, ContentError},
+    content::{self, ContentError},
     json::{NotJson, Pointers, Scan, Value},
     signatures::UnverifiedWebhook,
 };
@@ -30,7 +30,7 @@ const FORM_CONTENT_TYPE: &[u8] = b"application/x-www-form-urlencoded";
 #[serde(try_from = "String")]
 pub enum Location {
     /// `header:NAME`: the header's value; repeated ones joined by commas, as API Gateway does.
-    Header(String),
+    Header(HeaderName),
     /// `query:NAME`: the query parameter of that name, percent-decoded; none if it is there twice.
     Query(String),
     /// `form:NAME`: the field of that name in an `application/x-www-form-urlencoded` body, decoded; none if it is there twice.
@@ -184,7 +184,9 @@ impl Location {
         match (kind, rest) {
             ("body", "") if text == "body" => Ok(Self::Body),
             (_, "") => Err(format!("`{text}` names no place; write it like `header:x-event-id` or `json:/id`")),
-            ("header", name) => Ok(Self::Header(name.to_ascii_lowercase())),
+            ("header", name) => HeaderName::try_from(name)
+                .map(Self::Header)
+                .map_err(|_| format!("`{text}`: `{name}` cannot be the name of a header")),
             ("query", name) => Ok(Self::Query(name.to_owned())),
             ("form", name) => Ok(Self::Form(name.to_owned())),
             ("json" | "claim" | "raw", pointer) => {
@@ -209,14 +211,14 @@ impl fmt::Display for Location {
     /// As it is written in a configuration.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (kind, name) = match self {
-            Self::Header(name) => ("header", name),
-            Self::Query(name) => ("query", name),
-            Self::Form(name) => ("form", name),
-            Self::Json(pointer) => ("json", pointer),
-            Self::Signature(key) => ("signature", key),
-            Self::Claim(pointer) => ("claim", pointer),
-            Self::Raw(pointer) => ("raw", pointer),
-            Self::Multipart(name) => ("multipart", name),
+            Self::Header(name) => ("header", name.as_str()),
+            Self::Query(name) => ("query", name.as_str()),
+            Self::Form(name) => ("form", name.as_str()),
+            Self::Json(pointer) => ("json", pointer.as_str()),
+            Self::Signature(key) => ("signature", key.as_str()),
+            Self::Claim(pointer) => ("claim", pointer.as_str()),
+            Self::Raw(pointer) => ("raw", pointer.as_str()),
+            Self::Multipart(name) => ("multipart", name.as_str()),
             Self::Within(outer, step) => return write!(formatter, "{outer}|{step}"),
             Self::Body => return formatter.write_str("body"),
         };
@@ -503,7 +505,7 @@ impl<'a> Places<'a> {
     }
 
     fn look_into_multipart(&self, name: &str) -> Sought<'a> {
-        let content_type = header(&self.webhook.headers, "content-type");
+        let content_type = header(&self.webhook.headers, http::header::CONTENT_TYPE);
         let Some(boundary) = content_type.as_deref().and_then(multipart::boundary) else { return Sought::Absent };
         let mut values = multipart::fields(self.readable_body(), &boundary).filter(|(field, _)| field == name);
         match (values.next(), values.next()) {
@@ -562,7 +564,7 @@ impl<'a> Places<'a> {
 
     fn content(&self) -> &Content {
         self.content.get_or_init(|| {
-            let Some(codings) = header(&self.webhook.headers, CONTENT_ENCODING) else { return Content::AsSent };
+            let Some(codings) = header(&self.webhook.headers, http::header::CONTENT_ENCODING) else { return Content::AsSent };
             match content::decode(&self.webhook.body, Some(&codings)) {
                 Ok(Cow::Borrowed(_)) => Content::AsSent,
                 Ok(Cow::Owned(body)) => Content::Decoded(Arc::new(body)),
@@ -584,7 +586,7 @@ impl<'a> Places<'a> {
 
 /// The value of a header; repeated ones are joined by commas, which is how API Gateway hands them on.
 /// `None` if it is absent or not text.
-pub fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<Cow<'a, str>> {
+pub fn header(headers: &HeaderMap, name: impl AsHeaderName) -> Option<Cow<'_, str>> {
     let mut values = headers.get_all(name).iter().map(|value| std::str::from_utf8(value.as_bytes()));
     let first = values.next()?.ok()?;
     let mut joined = Cow::Borrowed(first);
@@ -614,7 +616,7 @@ mod tests {
     #[test]
     fn locations_are_parsed_or_say_what_is_wrong() {
         let parse = |text: &str| Location::try_from(text.to_owned());
-        assert_eq!(parse("header:X-GitHub-Event"), Ok(Location::Header("x-github-event".into())));
+        assert_eq!(parse("header:X-GitHub-Event"), Ok(Location::Header(HeaderName::from_static("x-github-event"))));
         assert_eq!(parse("json:/id"), Ok(Location::Json("/id".into())));
         assert_eq!(parse("form:a:b"), Ok(Location::Form("a:b".into())));
         assert_eq!(parse("claim:/sha256"), Ok(Location::Claim("/sha256".into())));
@@ -627,6 +629,7 @@ mod tests {
         assert!(parse("json:/a/*b").unwrap_err().contains("nothing less"));
         assert!(parse("heading:x").unwrap_err().contains("`heading` is not a place"));
         assert!(parse("header:").is_err());
+        assert!(parse("header:x y").unwrap_err().contains("`x y` cannot be the name of a header"));
         assert!(parse("").is_err());
     }
 
@@ -756,7 +759,7 @@ mod tests {
             assert_eq!(Places::new(&webhook).look(&Location::Json("/id".into())), Sought::Undecodable(error), "{coding}");
             let form = encoded(coding, "application/x-www-form-urlencoded", body.to_vec());
             assert_eq!(Places::new(&form).look(&Location::Form("id".into())), Sought::Undecodable(error), "{coding}");
-            assert_eq!(Places::new(&form).look(&Location::Header("x-id".into())), Sought::Absent, "{coding}");
+            assert_eq!(Places::new(&form).look(&Location::Header(HeaderName::from_static("x-id"))), Sought::Absent, "{coding}");
         }
     }
 

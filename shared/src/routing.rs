@@ -246,7 +246,7 @@ impl CompiledContract {
         if let Some(version) = &self.schema_version {
             let found = match &version.at {
                 Location::Json(pointer) => input.text_at(pointer),
-                Location::Header(name) => event.headers.get(name).cloned(),
+                Location::Header(name) => event.headers.get(name.as_str()).cloned(),
                 _ => None,
             };
             if !found.is_some_and(|found| version.known.contains(&found)) {

@@ -124,7 +124,7 @@ impl Examination {
         let by_key_id = alternative.signature.list.as_ref().is_some_and(SignatureList::is_by_key_id);
         let ids = usable.iter().flatten().map(|key| key.public_id).take(if by_key_id { usable.len() } else { 1 });
         self.candidates = match alternative.signature.encoding {
-            Some(_) => ids.map(|id| reading.candidates(id).map_or(0, |found| found.len())).sum(),
+            Some(_) => ids.map(|id| reading.decodable(id)).sum(),
             None => usize::from(reading.sent.is_some()),
         };
         if let Some(signed) = &alternative.signed {

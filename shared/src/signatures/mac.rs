@@ -26,6 +26,13 @@ pub(super) enum MessageAuthenticator {
     Plain(digest::Context),
 }
 
+/// A message authentication code.
+pub(super) enum Code {
+    Keyed(hmac::Tag),
+    KeyedMd5([u8; 16]),
+    Plain(digest::Digest),
+}
+
 impl MessageAuthenticator {
     /// A plain hash has no key: its secret is part of the message.
     pub(super) fn new(hash: Hash, key: &[u8]) -> Self {
@@ -44,11 +51,21 @@ impl MessageAuthenticator {
         }
     }
 
-    pub(super) fn finish(self) -> Vec<u8> {
+    pub(super) fn finish(self) -> Code {
         match self {
-            Self::Keyed(mac) => mac.sign().as_ref().to_vec(),
-            Self::KeyedMd5(mac) => mac.finalize().into_bytes().to_vec(),
-            Self::Plain(hash) => hash.finish().as_ref().to_vec(),
+            Self::Keyed(mac) => Code::Keyed(mac.sign()),
+            Self::KeyedMd5(mac) => Code::KeyedMd5(mac.finalize().into_bytes().into()),
+            Self::Plain(hash) => Code::Plain(hash.finish()),
+        }
+    }
+}
+
+impl AsRef<[u8]> for Code {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Self::Keyed(code) => code.as_ref(),
+            Self::KeyedMd5(code) => code,
+            Self::Plain(code) => code.as_ref(),
         }
     }
 }

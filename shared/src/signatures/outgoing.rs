@@ -24,7 +24,7 @@ pub fn sign(id: &str, now: Timestamp, body: &[u8], keyring: &Keyring) -> Option<
             let mut mac = MessageAuthenticator::new(Hash::Keyed(hmac::HMAC_SHA256), &key.bytes);
             mac.update(format!("{id}.{}.", now.seconds()).as_bytes());
             mac.update(body);
-            format!("v1,{}", BASE64.encode(mac.finish()))
+            format!("v1,{}", BASE64.encode(mac.finish().as_ref()))
         })
         .collect();
     (!signatures.is_empty()).then(|| signatures.join(" "))

@@ -1,5 +1,6 @@
 //! A signature scheme as data, and what is impossible about one.
 
+use either::Either;
 use ring::{digest, hmac};
 use serde::Deserialize;
 
@@ -399,10 +400,11 @@ impl SignatureList {
 
     /// The entries that are signatures.
     pub(super) fn signatures<'s, 'k>(&'k self, list: &'s str, public_id: &'k str) -> impl Iterator<Item = &'s str> + use<'s, 'k> {
-        let by_position = self.assign.is_none().then(|| self.entries(list).skip(self.first.unwrap_or(1).saturating_sub(1)));
         let key = if self.is_by_key_id() { public_id } else { self.key.as_str() };
-        let by_key = self.assign.is_some().then(|| self.values(list, key));
-        by_position.into_iter().flatten().chain(by_key.into_iter().flatten())
+        match self.assign {
+            None => Either::Left(self.entries(list).skip(self.first.unwrap_or(1).saturating_sub(1))),
+            Some(assign) => Either::Right(self.values_of(list, key, assign)),
+        }
     }
 
     fn entries<'s>(&self, list: &'s str) -> impl Iterator<Item = &'s str> + use<'s> {
@@ -411,17 +413,25 @@ impl SignatureList {
 
     /// The values of the entries with this key; where entries have no keys, the entry of that number, counted from 1.
     pub(super) fn values<'s, 'k>(&'k self, list: &'s str, key: &'k str) -> impl Iterator<Item = &'s str> + use<'s, 'k> {
-        let number = key.parse::<usize>().ok().filter(|_| self.assign.is_none());
-        let by_position = number.and_then(|number| self.entries(list).nth(number.checked_sub(1)?));
-        // A comma joins repeated headers as well: keys and values follow one another, whatever is between.
-        let joined = (self.assign == Some(',')).then(|| {
-            let mut words = list.split([self.separator, ',']).map(str::trim_ascii);
-            std::iter::from_fn(move || words.by_ref().find(|word| *word == key).and_then(|_| words.next()))
-        });
-        let assign = self.assign.filter(|assign| *assign != ',');
-        let others =
-            assign.map(|assign| self.entries(list).filter_map(move |entry| entry.strip_prefix(key)?.strip_prefix(assign)));
-        by_position.into_iter().chain(joined.into_iter().flatten()).chain(others.into_iter().flatten())
+        match self.assign {
+            None => {
+                let number = key.parse::<usize>().ok();
+                Either::Left(number.and_then(|number| self.entries(list).nth(number.checked_sub(1)?)).into_iter())
+            }
+            Some(assign) => Either::Right(self.values_of(list, key, assign)),
+        }
+    }
+
+    /// The values of the entries with this key.
+    fn values_of<'s, 'k>(&self, list: &'s str, key: &'k str, assign: char) -> impl Iterator<Item = &'s str> + use<'s, 'k> {
+        match assign {
+            // A comma joins repeated headers as well: keys and values follow one another, whatever is between.
+            ',' => {
+                let mut words = list.split([self.separator, ',']).map(str::trim_ascii);
+                Either::Left(std::iter::from_fn(move || words.by_ref().find(|word| *word == key).and_then(|_| words.next())))
+            }
+            _ => Either::Right(self.entries(list).filter_map(move |entry| entry.strip_prefix(key)?.strip_prefix(assign))),
+        }
     }
 }
 

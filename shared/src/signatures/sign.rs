@@ -4,7 +4,7 @@ use base64::{
     Engine,
     engine::general_purpose::{STANDARD as BASE64, URL_SAFE_NO_PAD as BASE64URL},
 };
-use http::{HeaderName, HeaderValue};
+use http::HeaderValue;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
@@ -95,7 +95,7 @@ impl Alternative {
                 signed
                     .feed(&values, &mut |piece| mac.update(piece))
                     .map_err(|missing| SignError::Missing(missing.to_string()))?;
-                self.encode(&mac.finish())
+                self.encode(mac.finish().as_ref())
             }
         };
         let text = format!("{}{text}", self.signature.prefix);
@@ -232,8 +232,7 @@ fn put(webhook: &mut UnverifiedWebhook, place: &Location, value: &str) -> Result
     let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
     match place {
         Location::Header(name) => {
-            let name = HeaderName::try_from(name).map_err(|_| no_place())?;
-            webhook.headers.insert(name, HeaderValue::from_str(value).map_err(|_| no_place())?);
+            webhook.headers.insert(name.clone(), HeaderValue::from_str(value).map_err(|_| no_place())?);
         }
         Location::Query(name) => {
             let others = without(webhook.raw_query.as_bytes(), name);

@@ -48,19 +48,19 @@ pub struct VerifiedWebhook<'a> {
     places: Places<'a>,
     scheme: &'a Scheme,
     alternative: &'a Alternative,
-    proof: Proof,
+    proof: Proof<'a>,
 }
 
 /// What proved a request.
-struct Proof {
+struct Proof<'a> {
     key_id: String,
     claims: Option<Claims>,
     signed_url: String,
     /// The text with the signature that did.
-    sent: String,
+    sent: Cow<'a, str>,
 }
 
-impl std::fmt::Debug for Proof {
+impl std::fmt::Debug for Proof<'_> {
     /// Without the signature.
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "Proof({:?}, {:?})", self.key_id, self.claims)
@@ -194,8 +194,8 @@ impl Scheme {
     /// `None` if the scheme has no way of signing. `clippy.toml` forbids it to functions.
     pub fn suppose<'a>(&'a self, places: Places<'a>) -> Option<VerifiedWebhook<'a>> {
         let (alternative, sent) = match self.alternative(&places) {
-            Some((alternative, sent)) => (alternative, sent.into_owned()),
-            None => (self.alternatives.first()?, String::new()),
+            Some(found) => found,
+            None => (self.alternatives.first()?, Cow::Borrowed("")),
         };
         let claims = alternative.signature.strip(&sent).and_then(jwt::suppose);
         let proof = Proof { key_id: String::new(), claims, signed_url: String::new(), sent };
@@ -238,31 +238,31 @@ impl Alternative {
 
     /// Proves the request by the signature that was sent first, or, of several lists, by any of them: each has a timestamp of its own,
     /// and while a sender rotates its secret there is one for each.
-    fn prove(
+    fn prove<'p>(
         &self,
-        places: &Places<'_>,
-        first: Cow<'_, str>,
+        places: &Places<'p>,
+        first: Cow<'p, str>,
         keyring: &Keyring,
         fetched: Option<&PublicKey>,
         now: Timestamp,
-    ) -> Result<Proof, Refusal> {
-        let first_refusal = match self.prove_by(places, first.into_owned(), keyring, fetched, now) {
+    ) -> Result<Proof<'p>, Refusal> {
+        let first_refusal = match self.prove_by(places, first, keyring, fetched, now) {
             Err(refusal) if self.signature.list.is_some() => refusal,
             settled => return settled,
         };
         let others = self.signature_texts(places).skip(1).take(SIGNATURES_MAX - 1);
-        let mut proofs = others.map(|sent| self.prove_by(places, sent.into_owned(), keyring, fetched, now));
+        let mut proofs = others.map(|sent| self.prove_by(places, sent, keyring, fetched, now));
         proofs.find_map(Result::ok).ok_or(first_refusal)
     }
 
-    fn prove_by(
+    fn prove_by<'p>(
         &self,
-        places: &Places<'_>,
-        sent: String,
+        places: &Places<'p>,
+        sent: Cow<'p, str>,
         keyring: &Keyring,
         fetched: Option<&PublicKey>,
         now: Timestamp,
-    ) -> Result<Proof, Refusal> {
+    ) -> Result<Proof<'p>, Refusal> {
         let mut reading = Reading::of(self, places, Some(Cow::Borrowed(&sent)));
         reading.read_timestamp()?;
         let key_id = reading.proving_key(keyring, fetched, now)?;
@@ -297,19 +297,26 @@ impl Alternative {
 }
 
 impl SignatureSpec {
-    fn decode(&self, text: &str) -> Option<Vec<u8>> {
-        let encoded = self.strip(text)?;
-        let bytes = match self.encoding? {
+    /// The bytes of a signature, into `bytes`; `false` if it cannot be decoded.
+    fn decode(&self, text: &str, bytes: &mut Vec<u8>) -> bool {
+        bytes.clear();
+        let Some((encoded, encoding)) = self.strip(text).zip(self.encoding) else { return false };
+        let decoded = match encoding {
             Encoding::Hex => {
-                let mut bytes = vec![0; encoded.len() / 2];
-                hex::decode_to_slice(encoded, &mut bytes).ok()?;
-                bytes
+                bytes.resize(encoded.len() / 2, 0);
+                hex::decode_to_slice(encoded, bytes).is_ok()
             }
-            Encoding::Base64 => BASE64.decode(encoded).ok()?,
-            Encoding::Base64url => BASE64URL.decode(encoded).ok()?,
-            Encoding::Base64OfHex => hex::decode(BASE64.decode(encoded).ok()?).ok()?,
+            Encoding::Base64 => BASE64.decode_vec(encoded, bytes).is_ok(),
+            Encoding::Base64url => BASE64URL.decode_vec(encoded, bytes).is_ok(),
+            Encoding::Base64OfHex => match BASE64.decode(encoded).map(hex::decode) {
+                Ok(Ok(decoded)) => {
+                    *bytes = decoded;
+                    true
+                }
+                _ => false,
+            },
         };
-        (!bytes.is_empty()).then_some(bytes)
+        decoded && !bytes.is_empty()
     }
 
     /// The signature without what stands before it.
@@ -504,31 +511,48 @@ impl<'r> Reading<'r> {
         self.alternative.signature.strip(sent).ok_or(Refusal::MalformedSignature)
     }
 
-    /// The decoded signatures for a key of this public id: at most [`SIGNATURES_MAX`].
-    pub(super) fn candidates(&self, public_id: &str) -> Result<Vec<Vec<u8>>, Refusal> {
+    /// Whether any signature for a key of this public id is good, of those that can be decoded and of the first [`SIGNATURES_MAX`].
+    fn any_signature(&self, public_id: &str, mut is_good: impl FnMut(&[u8]) -> bool) -> Result<bool, Refusal> {
         let spec = &self.alternative.signature;
-        let mut seen = 0;
-        let mut decoded = Vec::new();
+        let (mut seen, mut decoded) = (0, 0);
+        let mut bytes = Vec::new();
         for text in self.texts() {
             let room = SIGNATURES_MAX - seen;
             // One that cannot be decoded is passed over: another may be the one that was made for us.
-            let look = |value| {
+            let mut look = |value| {
                 seen += 1;
-                decoded.extend(spec.decode(value));
+                let is_decoded = spec.decode(value, &mut bytes);
+                decoded += usize::from(is_decoded);
+                is_decoded && is_good(&bytes)
             };
-            match &spec.list {
-                Some(list) => list.signatures(&text, public_id).take(room).for_each(look),
+            let found = match &spec.list {
+                Some(list) => list.signatures(&text, public_id).take(room).any(&mut look),
                 // Repeated headers come joined by commas, which no encoding has.
-                None => text.split(',').map(str::trim_ascii).take(room).for_each(look),
+                None => text.split(',').take(room).any(|value| look(value.trim_ascii())),
+            };
+            if found {
+                return Ok(true);
             }
         }
         let by_key_id = spec.list.as_ref().is_some_and(SignatureList::is_by_key_id);
-        match (seen, decoded.is_empty()) {
+        match (seen, decoded) {
             (0, _) if by_key_id => Err(Refusal::WrongSignature),
             (0, _) => Err(Refusal::MissingSignature),
-            (_, true) => Err(Refusal::MalformedSignature),
-            (_, false) => Ok(decoded),
+            (_, 0) => Err(Refusal::MalformedSignature),
+            _ => Ok(false),
         }
+    }
+
+    /// How many signatures for a key of this public id can be decoded.
+    pub(super) fn decodable(&self, public_id: &str) -> usize {
+        let mut decodable = 0;
+        let count = |_: &[u8]| {
+            decodable += 1;
+            false
+        };
+        // One that has none is told why elsewhere.
+        let _ = self.any_signature(public_id, count);
+        decodable
     }
 
     /// The texts where signatures stand; the first, which is most often the only one, is not looked for again.
@@ -542,12 +566,11 @@ impl<'r> Reading<'r> {
 
     fn proves_by_hash(&self, hash: Hash, key: &UsableKey<'_>) -> Result<bool, Refusal> {
         let Some(signed) = &self.alternative.signed else { return Ok(false) };
-        let candidates = self.candidates(key.public_id)?;
         for candidate in self.urls().iter() {
             let mut mac = MessageAuthenticator::new(hash, &key.bytes);
             self.feed(signed, &candidate.url, Some(key), &mut |piece| mac.update(piece))?;
             let code = mac.finish();
-            if candidates.iter().any(|candidate| same(candidate, &code)) {
+            if self.any_signature(key.public_id, |signature| same(signature, code.as_ref()))? {
                 self.signed_url.replace(candidate.differs.clone());
                 return Ok(true);
             }
@@ -562,7 +585,6 @@ impl<'r> Reading<'r> {
         fetched: Option<&PublicKey>,
     ) -> Result<bool, Refusal> {
         let Some(signed) = &self.alternative.signed else { return Ok(false) };
-        let candidates = self.candidates(key.public_id)?;
         let public_key = match fetched {
             Some(fetched) => fetched.clone(),
             // The keyring has what is ours, which is no key even if it could be one.
@@ -572,7 +594,7 @@ impl<'r> Reading<'r> {
         for candidate in self.urls().iter() {
             let mut message = Vec::new();
             self.feed(signed, &candidate.url, Some(key), &mut |piece| message.extend_from_slice(piece))?;
-            if candidates.iter().any(|candidate| public_key.verify(algorithm, &message, candidate)) {
+            if self.any_signature(key.public_id, |signature| public_key.verify(algorithm, &message, signature))? {
                 self.signed_url.replace(candidate.differs.clone());
                 return Ok(true);
             }

@@ -90,7 +90,7 @@ fn a_replay_is_known_by_its_content() {
         // Whatever stands in headers that nobody signed.
         let mut replay = webhook.clone();
         for name in ["x-not-covered", "x-github-delivery", "x-request-id", "i-twilio-idempotency-token"] {
-            let place = Location::Header(name.into());
+            let place = Location::Header(http::HeaderName::from_static(name));
             if !way.scheme.places().any(|covered| *covered == place) {
                 put(&mut replay, &place, &id);
             }
