@@ -184,7 +184,9 @@ fn settings_of(part: &str) -> Vec<String> {
     let mut lines = Vec::new();
     for line in part.lines() {
         if line.starts_with(|first: char| first.is_ascii_lowercase()) {
-            kept = ["methods ", "keep_headers ", "dedupe_days ", "on_conflict "].iter().any(|key| line.starts_with(key));
+            kept = ["methods ", "keep_headers ", "dedupe_days ", "types_per_content ", "on_conflict "]
+                .iter()
+                .any(|key| line.starts_with(key));
         }
         if kept && !line.starts_with('#') {
             lines.push(line.to_owned());

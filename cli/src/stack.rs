@@ -33,7 +33,7 @@ impl Stack {
         let outputs = stacks.first().map(|stack| stack.outputs()).unwrap_or_default();
         let output = |key: &str| find_output(outputs, key).ok_or_else(|| Stop::Asked(no_output(name, key)));
         Ok(Self {
-            ledger: Ledger::new(&config, output("LedgerTableName")?),
+            ledger: Ledger::new(&config, output("LedgerTableName")?).remembering(output("ContentTableName")?),
             bodies: Bodies::new(&config, output("BodiesBucketName")?),
             bell: Bell::new(&config, output("DoorbellQueueUrl")?),
         })

@@ -29,7 +29,7 @@ DEDUPE_DAYS_MAX = 90
 
 # The environment of each function: the code refuses to start without any of these, and reads no other.
 ENVIRONMENT = {
-    "ReceiverFunction": {"LEDGER_TABLE", "BODIES_BUCKET", "DOORBELL_QUEUE_URL", "SECRETS_PREFIX", "GATEWAY_CONFIG", "METRICS_NAMESPACE"},
+    "ReceiverFunction": {"LEDGER_TABLE", "CONTENT_TABLE", "BODIES_BUCKET", "DOORBELL_QUEUE_URL", "SECRETS_PREFIX", "GATEWAY_CONFIG", "METRICS_NAMESPACE"},
     "WorkerFunction": {
         "LEDGER_TABLE",
         "BODIES_BUCKET",
@@ -229,13 +229,16 @@ def test_the_front_door_is_throttled():
 def test_a_table_survives_the_stack_and_its_mistakes(name):
     table = RESOURCES[name]
     assert table["DeletionPolicy"] == table["UpdateReplacePolicy"] == "Retain"
-    assert table["Properties"]["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"] is True
+    # What was signed is no event: it can be lost.
+    has_backup = table["Properties"].get("PointInTimeRecoverySpecification") == {"PointInTimeRecoveryEnabled": True}
+    assert has_backup == (name != "ContentTable")
     assert table["Properties"]["SSESpecification"]["SSEEnabled"] is True
     assert table["Properties"]["BillingMode"] == "PAY_PER_REQUEST"
 
 
 def test_the_ledger_forgets_by_expires_at():
-    assert properties("LedgerTable")["TimeToLiveSpecification"] == {"AttributeName": "expires_at", "Enabled": True}
+    for name in ["LedgerTable", "ContentTable"]:
+        assert properties(name)["TimeToLiveSpecification"] == {"AttributeName": "expires_at", "Enabled": True}
 
 
 def test_the_ledgers_indexes():
@@ -542,12 +545,20 @@ def test_one_dead_letter_is_enough():
     assert (alarm["Threshold"], alarm["EvaluationPeriods"]) == (1, 1)
 
 
-@pytest.mark.parametrize("metric", ["Conflicts", "Replays", "Unreadable"])
+@pytest.mark.parametrize("metric", ["Conflicts", "Unreadable"])
 def test_one_webhook_that_is_not_what_it_was_is_enough(metric):
     alarm = properties(f"{metric}Alarm")
     assert (alarm["Namespace"], alarm["MetricName"], alarm["Threshold"]) == ({"Fn::Sub": "Posthouse/${AWS::StackName}"}, metric, 1)
     # The receiver counts by this name.
     assert f'counter!("{metric}")' in (ROOT / "functions/receiver/src/lib.rs").read_text()
+
+
+def test_replays_ring_only_for_who_wants_it():
+    assert TEMPLATE["Parameters"]["ReplaysAlarmThreshold"]["Default"] == 0
+    assert TEMPLATE["Conditions"]["RingsForReplays"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "ReplaysAlarmThreshold"}, 0]}]}
+    assert RESOURCES["ReplaysAlarm"]["Condition"] == "RingsForReplays"
+    assert properties("ReplaysAlarm")["Threshold"] == {"Ref": "ReplaysAlarmThreshold"}
+    assert 'counter!("Replays")' in (ROOT / "functions/receiver/src/lib.rs").read_text()
 
 
 def test_one_unaccounted_event_is_enough():

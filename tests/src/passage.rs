@@ -130,12 +130,20 @@ impl Passage {
     /// # Panics
     /// When the answer is no JSON.
     pub fn receive(&self, receiver: &str, webhook: &Webhook) -> Option<(i64, Value)> {
+        self.receive_at(receiver, webhook, NOW)
+    }
+
+    /// The same at another moment.
+    ///
+    /// # Panics
+    /// When the answer is no JSON.
+    pub fn receive_at(&self, receiver: &str, webhook: &Webhook, now: Timestamp) -> Option<(i64, Value)> {
         let body = BASE64_STANDARD.encode(&webhook.body);
         let event = strangers::event("POST", "stripe", "", &webhook.headers, &body, true);
         let function = self.aws.receiver(receiver, self.gateway.clone());
         let receiving = async {
             tokio::select! {
-                answer = function.receive(&event, "request-1", NOW) => {
+                answer = function.receive(&event, "request-1", now) => {
                     let Some(Body::Text(text)) = answer.body else { panic!("no text") };
                     Some((answer.status_code, serde_json::from_str(&text).expect("an answer is JSON")))
                 }

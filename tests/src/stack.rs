@@ -381,10 +381,26 @@ impl Stack {
         self.items(sample).await.into_iter().find(|item| text(item, "sk") == Some("event"))
     }
 
-    /// The id of the event that what was signed belongs to, for a push of GitHub: its body is signed, and neither id nor type.
+    /// What remembers the signed content of a push of GitHub: its body is signed, and neither id nor type. It is under the type as well
+    /// where a route names that.
+    ///
+    /// # Panics
+    /// When it cannot be read.
+    pub async fn content_item(&self, sample: &Sample) -> Option<Item> {
+        let content = Sha256::digest(&sample.body);
+        for digest in [content, Sha256::digest([content.as_slice(), b"push"].concat())] {
+            let key = AttributeValue::S(format!("{}#{}", sample.source, hex::encode(digest)));
+            let get = self.dynamodb.get_item().table_name(self.output("ContentTableName")).consistent_read(true).key("pk", key);
+            if let Some(item) = get.send().await.expect("what was signed can be read").item {
+                return Some(item);
+            }
+        }
+        None
+    }
+
+    /// The id of the event that what was signed belongs to.
     pub async fn content_of(&self, sample: &Sample) -> Option<String> {
-        let item = self.items(&signed_content_of(sample)).await.into_iter().find(|item| text(item, "sk") == Some("content"))?;
-        text(&item, "event_id").map(str::to_owned)
+        text(&self.content_item(sample).await?, "event_id").map(str::to_owned)
     }
 
     /// The digests of the other bodies that came under the event's id.
@@ -528,13 +544,6 @@ impl Stack {
         assert_eq!(answer.function_error, None, "{function} failed: {text}");
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{function} answered {text}: {error}"))
     }
-}
-
-/// What the ledger's item of the signed content of a push of GitHub stands under: its body is signed, and neither id nor type.
-#[must_use]
-pub fn signed_content_of(sample: &Sample) -> Sample {
-    let content = [Sha256::digest(&sample.body).as_slice(), b"push"].concat();
-    Sample { id: hex::encode(Sha256::digest(content)), ..sample.clone() }
 }
 
 /// The sources of the local gateway configuration that are the same partner.

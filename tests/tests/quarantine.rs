@@ -8,12 +8,12 @@ use std::{collections::BTreeMap, time::Duration};
 use shared::{
     bodies::StoredBody,
     event::{BodyDigest, Event, EventKey},
-    ledger::{Acceptance, CONTENT_CLAIM_SECONDS, Ledger, LedgerError, Recorded, SignedContent},
+    ledger::{Acceptance, CONTENT_CLAIM_SECONDS, ContentTypes, Ledger, LedgerError, Recorded, SignedContent},
     names::{DestinationName, EventId, EventType, SourceName},
     time::Timestamp,
 };
 use tests::{
-    model::{Aws, Fate, LEDGER_TABLE, Settings},
+    model::{Aws, CONTENT_TABLE, Fate, LEDGER_TABLE, Settings},
     simulation::{clock, director::FATES},
 };
 use tokio::{runtime::Builder, time::sleep};
@@ -53,7 +53,7 @@ fn webhook(id: &str, body: &str) -> Event {
 
 /// What its signature covers: the body, if ids are not signed.
 fn content(event: &Event, ids_are_signed: bool) -> Option<SignedContent> {
-    (!ids_are_signed).then_some(SignedContent { sha256: event.sha256, expires_at: event.expires_at })
+    (!ids_are_signed).then_some(SignedContent { sha256: event.sha256, expires_at: event.expires_at, types: ContentTypes::Signed })
 }
 
 /// One try to have the second body as an event; its id then.
@@ -90,7 +90,7 @@ async fn one_try(ledger: &Ledger, way: Way, ids_are_signed: bool) -> Result<Even
 async fn play(way: Way, ids_are_signed: bool, fault: Option<(u64, Fate)>) -> u64 {
     clock::start();
     let aws = Aws::new(Settings::posthouse(), clock::now);
-    let sound = Ledger::new(&aws.config("sound"), LEDGER_TABLE.to_owned());
+    let sound = Ledger::new(&aws.config("sound"), LEDGER_TABLE.to_owned()).remembering(CONTENT_TABLE.to_owned());
     let record = async |id: &str, body: &str| {
         let event = webhook(id, body);
         sound.record(&event, &BODY, content(&event, ids_are_signed)).await.unwrap()
@@ -113,7 +113,7 @@ async fn play(way: Way, ids_are_signed: bool, fault: Option<(u64, Fate)>) -> u64
         tries += 1;
         assert!(tries <= TRIES_MAX, "{way:?}, {ids_are_signed}, {fault:?}: it is stuck");
         let name = format!("try {tries}");
-        let ledger = Ledger::new(&aws.config(&name), LEDGER_TABLE.to_owned());
+        let ledger = Ledger::new(&aws.config(&name), LEDGER_TABLE.to_owned()).remembering(CONTENT_TABLE.to_owned());
         let told = tokio::select! {
             told = one_try(&ledger, way, ids_are_signed) => told.ok(),
             () = aws.killed(&name) => None,
@@ -132,7 +132,7 @@ async fn play(way: Way, ids_are_signed: bool, fault: Option<(u64, Fate)>) -> u64
     assert_eq!(record("7", "second").await, seen, "{why}");
     assert_eq!(record("7", "first").await, Recorded::Seen { unclaimed: unclaimed.clone() }, "{why}");
     if !ids_are_signed {
-        assert_eq!(record("8", "second").await, Recorded::Replayed { first: expected, unclaimed }, "{why}");
+        assert_eq!(record("8", "second").await, Recorded::Replayed { first: expected, unclaimed, is_kept: true }, "{why}");
     }
     let events = sound.events_between(&webhook("7", "").key.source, Timestamp::from_millis(0), clock::now().plus(HORIZON)).await;
     assert_eq!(events.unwrap().len(), 2, "{why}");

@@ -25,7 +25,7 @@ use shared::{
     environment::required,
     event::{BodyDigest, Element, Event, EventKey, EventSpec, Identified, Identity, IdentityError},
     fetched::FetchedKeys,
-    ledger::{Acceptance, Ledger, Recorded, SignedContent},
+    ledger::{Acceptance, ContentTypes, Ledger, Recorded, SignedContent},
     location::{IdPlaces, Location, Locations},
     names::{DestinationName, EventId, EventType, SourceName},
     routing::Routing,
@@ -81,7 +81,7 @@ impl Receiver {
             keyrings: Keyrings::new(&config, required("SECRETS_PREFIX")?),
             fetched_keys: FetchedKeys::new(&config),
             bodies: Bodies::new(&config, required("BODIES_BUCKET")?),
-            ledger: Ledger::new(&config, required("LEDGER_TABLE")?),
+            ledger: Ledger::new(&config, required("LEDGER_TABLE")?).remembering(required("CONTENT_TABLE")?),
         })
     }
 
@@ -208,7 +208,7 @@ impl Receiver {
         // content is a new event after a while, that is what its sender means.
         let guarded = source.replay_guard || could_be_read_otherwise(source, verified, identity);
         let guarded = guarded && !(by_content && source.event.same_within_seconds.is_some());
-        let content = guarded.then(|| signed_content(source, verified, &event));
+        let content = guarded.then(|| signed_content(source, verified, &event, by_content));
         let body = self.bodies.keep(&event.sha256, verified.body()).await.map_err(Rejection::unavailable)?;
         let ordered = self.routing.as_ref().map(|routing| (routing, event.clone()));
         let kept = self.keep_event(source, event, identity, &body, content).await?;
@@ -235,7 +235,7 @@ impl Receiver {
         Ok(match recorded {
             Recorded::New => Kept { event_id: event.key.event_id, to_ring: event.destinations, duplicate: false },
             Recorded::Seen { unclaimed } => Kept { event_id: event.key.event_id, to_ring: unclaimed, duplicate: true },
-            Recorded::SeenBeside { event_id, unclaimed } | Recorded::Replayed { first: event_id, unclaimed } => {
+            Recorded::SeenBeside { event_id, unclaimed } | Recorded::Replayed { first: event_id, unclaimed, .. } => {
                 Kept { event_id, to_ring: unclaimed, duplicate: true }
             }
             Recorded::Conflict { unclaimed } => match policy(source.on_conflict, identity.by_content) {
@@ -352,24 +352,26 @@ fn signs_id(source: &Source) -> bool {
     places.peek().is_some() && places.all(|place| source.scheme.covers(place))
 }
 
-/// What was signed is remembered for as long as it could be sent again: with the event's type, if neither that nor the id is signed,
-/// since one sender may send the same content for two types.
-fn signed_content(source: &Source, verified: &VerifiedWebhook<'_>, event: &Event) -> SignedContent {
+/// What was signed is remembered for as long as it could be sent again, or for as long as the source says if that has no end. If
+/// neither the event's type nor its id is signed, one content may be an event of each of some types.
+fn signed_content(source: &Source, verified: &VerifiedWebhook<'_>, event: &Event, by_content: bool) -> SignedContent {
     let replayable = source.scheme.replayable_seconds().map(|seconds| event.received_at.plus(Duration::from_secs(seconds)));
-    let content = verified.content_digest(&event.sha256);
     let type_is_signed = source.event.event_type.iter().flat_map(Locations::iter).all(|place| source.scheme.covers(place));
-    let sha256 = match type_is_signed || signs_id(source) {
-        true => content,
-        false => BodyDigest::of(&[content.as_bytes().as_slice(), event.event_type.as_str().as_bytes()].concat()),
+    let types = match type_is_signed || signs_id(source) {
+        true => ContentTypes::Signed,
+        false if source.names_type(&event.event_type) => ContentTypes::Named,
+        false => ContentTypes::Unnamed(source.types_per_content),
     };
-    SignedContent { sha256, expires_at: replayable.unwrap_or(event.expires_at) }
+    // What has no id is a new event once it has expired: so its sender means it.
+    let remembered = if by_content { event.expires_at } else { event.received_at.plus(source.remembered) };
+    SignedContent { sha256: verified.content_digest(&event.sha256), expires_at: replayable.unwrap_or(remembered), types }
 }
 
 /// What was signed of a batch with a content coding, to be remembered with its first event.
 fn encoded_content(source: &Source, verified: &VerifiedWebhook<'_>, now: Timestamp) -> SignedContent {
     let replayable = source.scheme.replayable_seconds().map(|seconds| now.plus(Duration::from_secs(seconds)));
     let sha256 = verified.content_digest(&BodyDigest::of(verified.body()));
-    SignedContent { sha256, expires_at: replayable.unwrap_or(now.plus(source.dedupe)) }
+    SignedContent { sha256, expires_at: replayable.unwrap_or(now.plus(source.dedupe)), types: ContentTypes::Signed }
 }
 
 /// The doorbells of an event that are to be rung.
@@ -412,9 +414,9 @@ fn observe(event: &Event, identity: &Identity, recorded: &Recorded) {
             counter!("Duplicates").increment(1);
             tracing::info!(%source, %event_id, %event_type, body_bytes, key_id, rung_again = unclaimed.len(), "duplicate");
         }
-        Recorded::Replayed { first, .. } => {
+        Recorded::Replayed { first, is_kept, .. } => {
             counter!("Replays").increment(1);
-            tracing::warn!(%source, %event_id, %first, %event_type, body_bytes, key_id, "replayed: what was signed is known under another id");
+            tracing::warn!(%source, %event_id, %first, %event_type, body_bytes, key_id, is_kept, "replayed: what was signed is known already");
         }
         // Its source's policy tells what becomes of it.
         Recorded::Conflict { .. } => {}

@@ -1,11 +1,16 @@
 //! From what is written to what is meant. Each fault points at the words that cause it.
 
-use std::{collections::BTreeMap, ops::Range, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+    time::Duration,
+};
 
 use toml::Spanned;
 
 use super::{
-    AnswerSpec, BODY_BYTES_MAX, ConfigError, DEDUPE_DAYS_DEFAULT, DEDUPE_DAYS_MAX, ENROLLED_SUFFIX, Gateway, OnConflict, Source,
+    AnswerSpec, BODY_BYTES_MAX, ConfigError, DEDUPE_DAYS_DEFAULT, DEDUPE_DAYS_MAX, ENROLLED_SUFFIX, Gateway, OnConflict,
+    REMEMBER_DAYS_DEFAULT, REMEMBER_DAYS_MAX, Source, TYPES_PER_CONTENT_DEFAULT, TYPES_PER_CONTENT_MAX,
     destination::check_destination,
     file::{AnswerEntry, File, SourceEntry},
     route::{add_contract, add_route},
@@ -15,7 +20,7 @@ use crate::{
     fetched::{KeyOrigin, sns},
     json::Pointers,
     location::{IdPlaces, Location},
-    names::{NameError, SourceName},
+    names::{EventType, NameError, SourceName},
     signatures::{Scheme, TOLERANCE_UNREMEMBERED_SECONDS_MAX, handshake::Handshake, preset::Preset},
     time::DAY_SECONDS,
 };
@@ -102,6 +107,13 @@ pub(super) fn check_source(
     let body_bytes_max = within(body_bytes_max, BODY_BYTES_MAX as u64, "body_bytes_max", 1..BODY_BYTES_MAX as u64 + 1)?;
     let dedupe_default = preset.dedupe_days.unwrap_or(DEDUPE_DAYS_DEFAULT);
     let dedupe_days = within(entry.dedupe_days, dedupe_default, "dedupe_days", 1..DEDUPE_DAYS_MAX + 1)?;
+    let remember_default = REMEMBER_DAYS_DEFAULT.max(dedupe_days);
+    let remember_days = within(entry.remember_days, remember_default, "remember_days", dedupe_days..REMEMBER_DAYS_MAX + 1)?;
+    let types_default = u64::from(preset.types_per_content.unwrap_or(TYPES_PER_CONTENT_DEFAULT));
+    let types_bounds = 1..u64::from(TYPES_PER_CONTENT_MAX) + 1;
+    let types_per_content = within(entry.types_per_content, types_default, "types_per_content", types_bounds)?;
+    let types_per_content = u8::try_from(types_per_content).unwrap_or(TYPES_PER_CONTENT_MAX);
+    let types = entry.types.unwrap_or_default().iter().map(check_type).collect::<Result<_, _>>()?;
     let answer = entry.answer.map(check_answer).transpose()?.unwrap_or(preset.answer);
     let handshakes = entry.handshakes.unwrap_or(preset.handshakes);
     for handshake in &handshakes {
@@ -166,6 +178,7 @@ pub(super) fn check_source(
     // An id is no better than unsigned where the bytes that are signed could be of another id.
     let divisible = preset.scheme.could_be_divided_otherwise();
     let replayable = event.id.iter().flat_map(IdPlaces::places).any(|place| divisible || !preset.scheme.covers(place));
+    let unsigned_id = event.id.iter().flat_map(IdPlaces::places).any(|place| !preset.scheme.covers(place));
     // What is signed of a batch is many events, each known by its own id.
     let replay_guard = event.each.is_none() && entry.replay_guard.unwrap_or(replayable && preset.scheme.signs_content());
     let unguarded = replayable && !replay_guard && event.each.is_none();
@@ -178,7 +191,7 @@ pub(super) fn check_source(
     Ok(Source {
         name: source,
         replay_guard,
-        on_conflict: check_on_conflict(entry.on_conflict, preset.on_conflict, &preset.scheme)?,
+        on_conflict: check_on_conflict(entry.on_conflict, preset.on_conflict, &preset.scheme, unsigned_id)?,
         scheme: preset.scheme,
         secret: named("secret", &secret, SourceName::parse)?.into(),
         handshake_secret: match &entry.handshake_secret {
@@ -199,6 +212,9 @@ pub(super) fn check_source(
             .collect(),
         body_bytes_max: body_bytes_max as usize,
         dedupe: Duration::from_secs(dedupe_days * DAY_SECONDS),
+        remembered: Duration::from_secs(remember_days * DAY_SECONDS),
+        types,
+        types_per_content,
         answer,
         routes: Vec::new(),
         contracts: Vec::new(),
@@ -226,6 +242,9 @@ impl Source {
             keep_headers: preset.keep_headers,
             body_bytes_max: BODY_BYTES_MAX,
             dedupe: Duration::from_secs(preset.dedupe_days.unwrap_or(DEDUPE_DAYS_DEFAULT) * DAY_SECONDS),
+            remembered: Duration::from_secs(REMEMBER_DAYS_DEFAULT * DAY_SECONDS),
+            types: BTreeSet::new(),
+            types_per_content: preset.types_per_content.unwrap_or(TYPES_PER_CONTENT_DEFAULT),
             answer: preset.answer,
             routes: Vec::new(),
             contracts: Vec::new(),
@@ -289,15 +308,34 @@ fn check_on_conflict(
     given: Option<Spanned<OnConflict>>,
     of_preset: Option<OnConflict>,
     scheme: &Scheme,
+    unsigned_id: bool,
 ) -> Result<OnConflict, Fault> {
-    let Some(given) = given else { return Ok(of_preset.unwrap_or_default()) };
     let unsigned_body = scheme.alternatives.iter().any(|alternative| alternative.unsigned_body);
+    // Whoever has captured one webhook could take the id that the next will have.
+    let is_open_to_vetoes = unsigned_id && scheme.signs_content() && !unsigned_body;
+    let Some(given) = given else {
+        return Ok(if is_open_to_vetoes { OnConflict::Latest } else { of_preset.unwrap_or_default() });
+    };
+    if is_open_to_vetoes && *given.get_ref() != OnConflict::Latest {
+        let message = "`on_conflict` can only be `latest` here, and is when it is left out: the signature does not cover the event \
+                       id, so whoever has seen one webhook could take the id of the next, which would then not be delivered";
+        return Err(Fault::new(given.span(), message));
+    }
     if *given.get_ref() == OnConflict::Latest && unsigned_body {
         let message = "`on_conflict` cannot be `latest` where the body is not signed: who has seen one webhook could make \
                        events of any other body";
         return Err(Fault::new(given.span(), message));
     }
     Ok(given.into_inner())
+}
+
+/// A type that is named: not a pattern.
+fn check_type(given: &Spanned<String>) -> Result<EventType, Fault> {
+    let event_type = named("type", given, EventType::parse)?;
+    if given.get_ref().contains('*') {
+        return Err(Fault::new(given.span(), "`types` of a source names types as they are sent; patterns are for routes"));
+    }
+    Ok(event_type)
 }
 
 fn check_answer(entry: AnswerEntry) -> Result<AnswerSpec, Fault> {

@@ -56,6 +56,9 @@ pub(super) struct SourceEntry {
     pub(super) keep_headers: Option<Vec<String>>,
     pub(super) body_bytes_max: Option<Spanned<usize>>,
     pub(super) dedupe_days: Option<Spanned<u64>>,
+    pub(super) remember_days: Option<Spanned<u64>>,
+    pub(super) types: Option<Vec<Spanned<String>>>,
+    pub(super) types_per_content: Option<Spanned<u64>>,
     pub(super) answer: Option<AnswerEntry>,
 }
 

@@ -12,7 +12,11 @@ mod route;
 mod senders;
 mod targets;
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    time::Duration,
+};
 
 pub use destination::{CircuitSpec, Destination, DestinationKind, Rate};
 pub use http::{
@@ -34,7 +38,7 @@ use serde::Deserialize;
 use crate::{
     event::EventSpec,
     json::Pointers,
-    names::{DestinationName, SourceName},
+    names::{DestinationName, EventType, SourceName},
     signatures::{Scheme, handshake::Handshake},
 };
 
@@ -45,6 +49,16 @@ pub const DEDUPE_DAYS_MAX: u64 = 90;
 /// How long an event id is remembered unless the configuration says otherwise, in days: longer than any provider's longest
 /// redelivery (Stripe: 30).
 pub const DEDUPE_DAYS_DEFAULT: u64 = 35;
+/// How long what was signed is remembered unless the configuration says otherwise, in days, where a signature covers neither the event
+/// id nor a time.
+pub const REMEMBER_DAYS_DEFAULT: u64 = 365;
+/// Longest time that it can be remembered for, in days.
+pub const REMEMBER_DAYS_MAX: u64 = 10 * 365;
+/// Under how many types that nobody names the same signed content is an event each, unless preset or configuration say otherwise: its
+/// own, and one more, so that a type which somebody made up does not keep the genuine one out.
+pub const TYPES_PER_CONTENT_DEFAULT: u8 = 2;
+/// Most of them: each that is there already is a write when another one comes.
+pub const TYPES_PER_CONTENT_MAX: u8 = 16;
 /// How long a dead letter is kept, in days: SQS's longest retention, which `infra/template.yaml` asks for.
 pub const DEAD_LETTER_DAYS: u64 = 14;
 /// Most routes of one source.
@@ -135,6 +149,12 @@ pub struct Source {
     pub body_bytes_max: usize,
     /// How long its event ids are remembered.
     pub dedupe: Duration,
+    /// How long what it signed is remembered, where its signatures do not cover the event id or the type.
+    pub remembered: Duration,
+    /// Event types that it is known to send, beside those that its routes name.
+    pub types: BTreeSet<EventType>,
+    /// Under how many types that nobody names the same signed content is an event each, where the type is not signed.
+    pub types_per_content: u8,
     /// What it is answered.
     pub answer: AnswerSpec,
     /// Where its events go.
@@ -148,6 +168,12 @@ impl Source {
     pub fn registered_url(&self) -> Option<String> {
         let url = self.public_url.clone()?;
         Some(self.public_query.as_ref().map_or(url.clone(), |query| format!("{url}?{query}")))
+    }
+
+    /// Whether it or one of its routes names this type, and not only a pattern that it matches.
+    pub fn names_type(&self, event_type: &EventType) -> bool {
+        let by_route = || self.routes.iter().flat_map(|route| &route.types).any(|pattern| pattern.names(event_type));
+        self.types.contains(event_type) || by_route()
     }
 }
 

@@ -23,6 +23,11 @@ impl Pattern {
         }
     }
 
+    /// Whether it is this type and no other.
+    pub fn names(&self, event_type: &EventType) -> bool {
+        matches!(self, Self::Exact(text) if event_type.as_str() == text)
+    }
+
     /// Whether a route with this pattern takes events of this type.
     pub fn matches(&self, event_type: &EventType) -> bool {
         match self {

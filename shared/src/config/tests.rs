@@ -186,7 +186,18 @@ fn a_source_says_what_becomes_of_another_body_under_a_known_id() {
         ("on_conflict = \"latest\"", OnConflict::Latest),
         ("on_conflict = \"first\"", OnConflict::First),
     ] {
-        assert_eq!(policy("github", written), Ok(meant), "{written}");
+        assert_eq!(policy("stripe", written), Ok(meant), "{written}");
+    }
+    // Where the id is not signed, whoever has captured one webhook could keep another out.
+    for (scheme, written) in [("github", ""), ("shopify", ""), ("github", "on_conflict = \"latest\"")] {
+        assert_eq!(policy(scheme, written), Ok(OnConflict::Latest), "{scheme} {written}");
+    }
+    for vetoing in ["quarantine", "reject", "first"] {
+        let message = policy("github", &format!("on_conflict = \"{vetoing}\"")).unwrap_err();
+        assert!(message.starts_with("gateway.toml:4:15: `on_conflict` can only be `latest` here"), "{message}");
+    }
+    for (scheme, why) in [("gitlab", "a token signs nothing"), ("mailgun", "its body is not signed")] {
+        assert_eq!(policy(scheme, ""), Ok(OnConflict::Quarantine), "{why}");
     }
     assert_eq!(policy("intercom", ""), Ok(OnConflict::First), "its preset says so");
     assert_eq!(policy("intercom", "on_conflict = \"quarantine\""), Ok(OnConflict::Quarantine));
@@ -195,6 +206,44 @@ fn a_source_says_what_becomes_of_another_body_under_a_known_id() {
         message.starts_with("gateway.toml:4:15: ") && message.contains("`quarantine`, `reject`, `latest`, `first`"),
         "{message}"
     );
+}
+
+#[test]
+fn what_was_signed_is_remembered_for_at_least_as_long_as_the_event() {
+    let days = |settings: &str| {
+        source(&format!("scheme = \"github\"\nsecret = \"a\"\n{settings}")).map(|source| source.remembered.as_secs() / 86_400)
+    };
+    assert_eq!(days(""), Ok(REMEMBER_DAYS_DEFAULT));
+    assert_eq!(days("dedupe_days = 40\nremember_days = 40"), Ok(40));
+    assert!(days("dedupe_days = 40\nremember_days = 39").unwrap_err().contains("`remember_days` must be from 40 to 3650"));
+    assert_eq!(days("remember_days = 3650"), Ok(REMEMBER_DAYS_MAX));
+    assert!(days("remember_days = 3651").unwrap_err().contains("`remember_days` must be"));
+}
+
+#[test]
+fn a_type_is_named_by_its_source_or_literally_by_a_route() {
+    let text = "[sources.a]\nscheme = \"github\"\nsecret = \"a\"\ntypes = [\"push\"]\n\
+                [destinations.d]\ntype = \"http\"\nurl = \"https://example.com/\"\nsecret = \"b\"\n\
+                [[routes]]\nsource = \"a\"\ntypes = [\"issues\", \"pull_*\"]\ndestination = \"d\"\n";
+    let gateway = Gateway::parse(text, "gateway.toml").unwrap();
+    let source = gateway.sources.values().next().unwrap();
+    let names = |event_type: &str| source.names_type(&EventType::parse(event_type).unwrap());
+    assert!(names("push") && names("issues"));
+    assert!(!names("pull_request") && !names("Push") && !names("pull_*"));
+    let pattern = Gateway::parse(&text.replace("\"push\"", "\"pu*\""), "gateway.toml").unwrap_err().to_string();
+    assert!(pattern.contains("patterns are for routes"), "{pattern}");
+}
+
+#[test]
+fn the_types_that_nobody_names_are_bounded() {
+    let most = |scheme: &str, settings: &str| {
+        source(&format!("scheme = \"{scheme}\"\nsecret = \"a\"\n{settings}")).map(|source| source.types_per_content)
+    };
+    assert_eq!((most("github", ""), most("shopify", "")), (Ok(TYPES_PER_CONTENT_DEFAULT), Ok(8)));
+    assert_eq!((most("github", "types_per_content = 1"), most("github", "types_per_content = 16")), (Ok(1), Ok(16)));
+    for wrong in ["0", "17"] {
+        assert!(most("github", &format!("types_per_content = {wrong}")).unwrap_err().contains("must be from 1 to 16"), "{wrong}");
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Events: recorded once, found again, never changed.
 
-use std::{collections::HashSet, time::Duration};
+use std::collections::HashSet;
 
 use aws_sdk_dynamodb::{
     operation::put_item::PutItemError,
@@ -9,7 +9,7 @@ use aws_sdk_dynamodb::{
 use sha2::{Digest, Sha256};
 
 use super::{
-    Ledger, LedgerError, SHARDS,
+    Ledger, LedgerError, SHARDS, SignedContent,
     attributes::{
         Item, binary, millis, number, read_binary, read_millis, read_number, read_string, read_strings, seconds, string,
     },
@@ -20,10 +20,6 @@ use crate::{
     names::{DestinationName, EventId, EventType},
     time::Timestamp,
 };
-
-/// How long what was signed is held for the event id that came with it first, in seconds, if no event is recorded under that id:
-/// longer than a receiver may run (`Timeout` in `infra/template.yaml`), so that by then none will be.
-pub const CONTENT_CLAIM_SECONDS: u64 = 40;
 
 /// The answer of [`Ledger::record`]: the moment of acceptance.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,29 +43,16 @@ pub enum Recorded {
         /// Of the first, as in [`Recorded::Seen`].
         unclaimed: Vec<DestinationName>,
     },
-    /// What was signed is known already under another id, which the signature does not cover: the webhook was captured and
-    /// sent again, or its sender sent the same twice under two ids. This one is kept beside the first, quarantined.
+    /// What was signed is known already, and what differs is not signed: its id, its type, or a part of its body. The webhook was
+    /// captured and sent again, or its sender sent the same twice under two ids.
     Replayed {
         /// The id that it is recorded under.
         first: EventId,
         /// As in [`Recorded::Seen`].
         unclaimed: Vec<DestinationName>,
+        /// Whether it is in quarantine, beside the first: of each event at most [`super::REPLAYS_KEPT_MAX`] are kept.
+        is_kept: bool,
     },
-}
-
-/// What was signed, for schemes that do not cover the event's id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SignedContent {
-    /// Its digest.
-    pub sha256: BodyDigest,
-    /// How long it is remembered.
-    pub expires_at: Timestamp,
-}
-
-/// Which event id what was signed belongs to.
-struct ContentClaim {
-    event_id: EventId,
-    claimed_at: Timestamp,
 }
 
 impl Ledger {
@@ -110,7 +93,7 @@ impl Ledger {
         body: &StoredBody,
         content: Option<SignedContent>,
     ) -> Result<Option<Item>, LedgerError> {
-        let mut item = event_item(event, body, "event");
+        let mut item = event_item(event, Some(body), "event");
         if let Some(content) = content.filter(|content| content.sha256 != event.sha256) {
             item.insert("content_sha256".to_owned(), binary(content.sha256.as_bytes()));
         }
@@ -126,105 +109,13 @@ impl Ledger {
         }
     }
 
-    /// Claims what was signed for this event's id. `Some` if there is nothing left to record.
-    async fn first_of_content(
-        &self,
-        event: &Event,
-        body: &StoredBody,
-        content: SignedContent,
-    ) -> Result<Option<Recorded>, LedgerError> {
-        let Some((first, item)) = self.owner_of_content(event, content).await? else { return Ok(None) };
-        if first == event.key {
-            return self.compare(event, &item).await.map(Some);
-        }
-        // Before it is taken for a replay: it may have been one, or a conflict, that has been accepted since.
-        if let Some(seen) = self.seen_beside(event).await? {
-            return Ok(Some(seen));
-        }
-        let (recorded, _) = read_event(&first, &item)?;
-        self.quarantine_replay(event, body, &first).await?;
-        let unclaimed = self.unclaimed(&recorded).await?;
-        Ok(Some(Recorded::Replayed { first: first.event_id, unclaimed }))
-    }
-
-    /// The event that has this content already, or the one that has this event's id; `None` once the content is claimed for
-    /// this event's id.
-    ///
-    /// It comes before the event, so that of two requests at once only one is new. If the function dies between the two puts,
-    /// the sender's next try has the same id and goes on; one with another id takes over as soon as the first can no longer be
-    /// on its way. Each take-over is of one claim and so happens once.
-    pub(super) async fn owner_of_content(
-        &self,
-        event: &Event,
-        content: SignedContent,
-    ) -> Result<Option<(EventKey, Item)>, LedgerError> {
-        let Some(claim) = self.claim_content(event, content, None).await? else { return Ok(None) };
-        let first = EventKey { source: event.key.source.clone(), event_id: claim.event_id.clone() };
-        let held_until = claim.claimed_at.plus(Duration::from_secs(CONTENT_CLAIM_SECONDS));
-        match self.find_item(&first, event.received_at).await? {
-            Some(item) if first == event.key || content_digest(&item) == Some(content.sha256) => return Ok(Some((first, item))),
-            None if first != event.key && event.received_at < held_until => {
-                return Err(LedgerError::Unavailable("what was signed is being recorded under another id".to_owned()));
-            }
-            // It is ours, and is tried again; or it was never recorded; or the first id has another content, and this one is a
-            // conflict with it.
-            _ => {}
-        }
-        match self.claim_content(event, content, Some(&claim)).await? {
-            None => Ok(None),
-            Some(taken) if taken.event_id == event.key.event_id => Ok(None),
-            // Another request took it over at this moment: when the sender sends again, that one is recorded.
-            Some(_) => Err(LedgerError::Unavailable("what was signed is being recorded under another id".to_owned())),
-        }
-    }
-
-    /// Writes whose content it is, unless there is another claim than `instead_of`; then that one.
-    async fn claim_content(
-        &self,
-        event: &Event,
-        content: SignedContent,
-        instead_of: Option<&ContentClaim>,
-    ) -> Result<Option<ContentClaim>, LedgerError> {
-        let EventKey { source, event_id } = &event.key;
-        let put = self
-            .client
-            .put_item()
-            .table_name(&self.table)
-            .item("pk", string(format!("{source}#{}", content.sha256.to_hex())))
-            .item("sk", string("content"))
-            .item("event_id", string(event_id.as_str()))
-            .item("claimed_at", millis(event.received_at))
-            .item("expires_at", seconds(content.expires_at))
-            .expression_attribute_values(":now", seconds(event.received_at))
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        let is_free = "attribute_not_exists(pk) OR expires_at <= :now";
-        let put = match instead_of {
-            None => put.condition_expression(is_free),
-            Some(claim) => put
-                .condition_expression(format!("{is_free} OR (event_id = :event_id AND claimed_at = :claimed_at)"))
-                .expression_attribute_values(":event_id", string(claim.event_id.as_str()))
-                .expression_attribute_values(":claimed_at", millis(claim.claimed_at)),
-        };
-        match put.send().await.map_err(|error| error.into_service_error()) {
-            Ok(_) => Ok(None),
-            Err(PutItemError::ConditionalCheckFailedException(refused)) => {
-                let claim = refused.item.as_ref().and_then(|item| {
-                    let event_id = EventId::parse(read_string(item, "event_id")?).ok()?;
-                    Some(ContentClaim { event_id, claimed_at: read_millis(item, "claimed_at")? })
-                });
-                claim.map(Some).ok_or_else(|| LedgerError::Corrupt { key: event.key.to_string(), reason: "no event_id" })
-            }
-            Err(error) => Err(LedgerError::of(&error)),
-        }
-    }
-
     /// The event of this key, if it is there and has not expired at `now`. A strongly consistent read.
     pub async fn find(&self, key: &EventKey, now: Timestamp) -> Result<Option<(Event, StoredBody)>, LedgerError> {
         let item = self.find_item(key, now).await?;
         item.map(|item| read_event(key, &item)).transpose()
     }
 
-    async fn find_item(&self, key: &EventKey, now: Timestamp) -> Result<Option<Item>, LedgerError> {
+    pub(super) async fn find_item(&self, key: &EventKey, now: Timestamp) -> Result<Option<Item>, LedgerError> {
         let get = self.client.get_item().table_name(&self.table).consistent_read(true);
         let get = get.key("pk", string(key.to_string())).key("sk", string("event"));
         let item = get.send().await.map_err(|error| LedgerError::of(&error))?.item;
@@ -241,7 +132,7 @@ impl Ledger {
         Ok(item.and_then(|item| read_millis(&item, "received_at")))
     }
 
-    async fn compare(&self, event: &Event, first: &Item) -> Result<Recorded, LedgerError> {
+    pub(super) async fn compare(&self, event: &Event, first: &Item) -> Result<Recorded, LedgerError> {
         let (recorded, _) = read_event(&event.key, first)?;
         let unclaimed = self.unclaimed(&recorded).await?;
         if recorded.compared() == event.compared() {
@@ -251,7 +142,7 @@ impl Ledger {
     }
 
     /// Whether this body has been made an event of its own, beside the one that has its id or its content.
-    async fn seen_beside(&self, event: &Event) -> Result<Option<Recorded>, LedgerError> {
+    pub(super) async fn seen_beside(&self, event: &Event) -> Result<Option<Recorded>, LedgerError> {
         let key = event.key.beside(event.compared());
         let Some(item) = self.find_item(&key, event.received_at).await? else { return Ok(None) };
         let (recorded, _) = read_event(&key, &item)?;
@@ -286,12 +177,8 @@ pub(super) fn shard(event_id: &EventId) -> u8 {
     Sha256::digest(event_id.as_str())[0] % SHARDS
 }
 
-/// What was signed: kept apart only where it is not the body.
-fn content_digest(event: &Item) -> Option<BodyDigest> {
-    ["content_sha256", "sha256"].iter().find_map(|name| read_binary(event, name)).and_then(BodyDigest::from_bytes)
-}
-
-pub(super) fn event_item(event: &Event, body: &StoredBody, sort_key: &str) -> Item {
+/// The item of an event; without a body where that is stored with another one.
+pub(super) fn event_item(event: &Event, body: Option<&StoredBody>, sort_key: &str) -> Item {
     let mut item = Item::from([
         ("pk".to_owned(), string(event.key.to_string())),
         ("sk".to_owned(), string(sort_key)),
@@ -308,8 +195,9 @@ pub(super) fn event_item(event: &Event, body: &StoredBody, sort_key: &str) -> It
         ("expires_at".to_owned(), seconds(event.expires_at)),
     ]);
     match body {
-        StoredBody::InItem(compressed) => item.insert("body".to_owned(), binary(compressed)),
-        StoredBody::InBucket(key) => item.insert("body_object".to_owned(), string(key)),
+        Some(StoredBody::InItem(compressed)) => item.insert("body".to_owned(), binary(compressed)),
+        Some(StoredBody::InBucket(key)) => item.insert("body_object".to_owned(), string(key)),
+        None => None,
     };
     if let Some(compared) = &event.compared_sha256 {
         item.insert("compared_sha256".to_owned(), binary(compared.as_bytes()));
@@ -337,12 +225,15 @@ fn read_part(part: &AttributeValue) -> Option<Part> {
 }
 
 pub(super) fn read_event(key: &EventKey, item: &Item) -> Result<(Event, StoredBody), LedgerError> {
-    let body = match (read_binary(item, "body"), read_string(item, "body_object")) {
-        (Some(compressed), _) => StoredBody::InItem(compressed.to_vec()),
-        (None, Some(object)) => StoredBody::InBucket(object.to_owned()),
-        (None, None) => return Err(LedgerError::Corrupt { key: key.to_string(), reason: "no body" }),
-    };
+    let body = read_body(item).ok_or_else(|| LedgerError::Corrupt { key: key.to_string(), reason: "no body" })?;
     Ok((read_bodiless(key, item)?, body))
+}
+
+pub(super) fn read_body(item: &Item) -> Option<StoredBody> {
+    match (read_binary(item, "body"), read_string(item, "body_object")) {
+        (Some(compressed), _) => Some(StoredBody::InItem(compressed.to_vec())),
+        (None, object) => object.map(|object| StoredBody::InBucket(object.to_owned())),
+    }
 }
 
 /// An event whose item may have been read without its body.
@@ -397,7 +288,7 @@ mod tests {
     #[test]
     fn an_event_reads_back_as_it_was_written() {
         for body in [StoredBody::InItem(vec![1, 2]), StoredBody::InBucket("sha256/ab".to_owned())] {
-            let item = event_item(&event(), &body, "event");
+            let item = event_item(&event(), Some(&body), "event");
             assert_eq!(read_event(&event().key, &item).unwrap(), (event(), body));
         }
     }
@@ -405,10 +296,10 @@ mod tests {
     #[test]
     fn the_index_sorts_by_time_and_a_conflict_is_not_in_it() {
         let body = StoredBody::InItem(Vec::new());
-        let item = event_item(&event(), &body, "event");
+        let item = event_item(&event(), Some(&body), "event");
         assert_eq!(read_string(&item, "by_time_sk"), Some("1700000000123#a#1"));
         assert!(read_string(&item, "by_time_pk").unwrap().starts_with("github#"));
-        assert_eq!(read_string(&event_item(&event(), &body, "conflict#00"), "by_time_pk"), None);
+        assert_eq!(read_string(&event_item(&event(), Some(&body), "conflict#00"), "by_time_pk"), None);
     }
 
     #[test]

@@ -8,12 +8,13 @@
 //! | event | `{source}#{event_id}` | `event` |
 //! | delivery | same | `delivery#{destination}` |
 //! | conflict | same | `conflict#{SHA-256 of the other body}` |
-//! | replay | same as the first | `replay#{its event id}` |
-//! | signed content | `{source}#{SHA-256 of it}` | `content` |
+//! | replay | same as the first | `replay#{one of some numbers, by its event id}` |
 //! | destination: pause and circuit, rate, slots | `destination#{name}` | `state`, `rate`, `slots` |
 //! | lock of a destination | `destination#{name}` | the name of the lock, as `oauth` |
 //! | order | `order#{destination}#{SHA-256 of the thing}` | `order` |
 //! | watermark | `audit` | `watermark` |
+//!
+//! What was signed is remembered beside it, in a table of its own ([`SignedContent`]).
 //!
 //! What becomes an event of a conflict or a replay does so through [`Ledger::accept`] alone.
 //!
@@ -22,6 +23,7 @@
 
 mod attributes;
 pub mod audit;
+mod content;
 mod delivery;
 mod destination;
 mod event;
@@ -32,14 +34,15 @@ mod quarantine;
 use aws_config::SdkConfig;
 use aws_sdk_dynamodb::{Client, types::AttributeValue};
 
+pub use content::{CONTENT_CLAIM_SECONDS, ContentTypes, SignedContent};
 pub use delivery::{
     ATTEMPTS_KEPT_MAX, AttemptRecord, Bid, Claim, Delivery, DoneAs, Ended, FailureRecord, Finish, Lease, Outcome, Status,
 };
 pub use destination::{Circuit, DestinationState, Loaded, Pause};
-pub use event::{CONTENT_CLAIM_SECONDS, Recorded, SignedContent};
+pub use event::Recorded;
 pub use lock::Locked;
 pub use order::{Turn, TurnAnswer, Version};
-pub use quarantine::{Acceptance, DeliveryReport, Kind, Pair, Quarantined};
+pub use quarantine::{Acceptance, DeliveryReport, Kind, Pair, Quarantined, REPLAYS_KEPT_MAX};
 
 use crate::{aws, event::EventKey, names::DestinationName};
 
@@ -78,12 +81,23 @@ impl LedgerError {
 pub struct Ledger {
     client: Client,
     table: String,
+    content_table: Option<String>,
 }
 
 impl Ledger {
     /// The ledger in this table.
     pub fn new(config: &SdkConfig, table: String) -> Self {
-        Self { client: Client::new(config), table }
+        Self { client: Client::new(config), table, content_table: None }
+    }
+
+    /// The same, for whoever makes events: what was signed is remembered in this other table.
+    #[must_use]
+    pub fn remembering(self, content_table: String) -> Self {
+        Self { content_table: Some(content_table), ..self }
+    }
+
+    fn content_table(&self) -> Result<&str, LedgerError> {
+        self.content_table.as_deref().ok_or_else(|| LedgerError::Unavailable("no table for what was signed".to_owned()))
     }
 }
 

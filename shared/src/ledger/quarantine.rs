@@ -12,14 +12,16 @@ use std::{
     fmt,
 };
 
-use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
+use aws_sdk_dynamodb::operation::{delete_item::DeleteItemError, put_item::PutItemError};
+use sha2::{Digest, Sha256};
 
 use super::{
-    Delivery, Ledger, LedgerError, SHARDS, SignedContent,
-    attributes::{Item, binary, millis, projection, read_binary, read_millis, read_string, string},
+    ContentTypes, Delivery, Ledger, LedgerError, SHARDS, SignedContent,
+    attributes::{Item, binary, millis, number, projection, read_binary, read_millis, read_number, read_string, seconds, string},
     audit::{read_delivery_key, read_event_key},
+    content::Owner,
     delivery::read_delivery,
-    event::{event_item, read_bodiless, read_event, shard},
+    event::{event_item, read_bodiless, read_body, read_event, shard},
 };
 use crate::{
     bodies::StoredBody,
@@ -29,7 +31,7 @@ use crate::{
 };
 
 /// The attributes of an event or of what is in quarantine, without its body.
-const BODILESS: [&str; 15] = [
+const BODILESS: [&str; 17] = [
     "pk",
     "sk",
     "type",
@@ -45,14 +47,19 @@ const BODILESS: [&str; 15] = [
     "expires_at",
     "content_sha256",
     "content_expires_at",
+    "content_types",
+    "event_id",
 ];
+
+/// How many replays of one event are kept: whoever has captured a webhook can make up any number of them.
+pub const REPLAYS_KEPT_MAX: u8 = 8;
 
 /// Why something is in quarantine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// Another body came under an event's id.
     Conflict,
-    /// What was signed for an event came under another id.
+    /// What was signed for an event came again, and differs in what is not signed: its id, its type, or a part of its body.
     Replay,
 }
 
@@ -129,14 +136,30 @@ impl Ledger {
         body: &StoredBody,
         content: Option<SignedContent>,
     ) -> Result<(), LedgerError> {
-        let item = quarantined_item(Kind::Conflict, &event.key, event, body, content);
+        let item = quarantined_item(Kind::Conflict, &event.key, event, Some(body), content);
         self.put(item).await
     }
 
-    /// Keeps a replay beside the first, in quarantine: it may be its sender's after all. The same one again overwrites itself.
-    pub(super) async fn quarantine_replay(&self, event: &Event, body: &StoredBody, first: &EventKey) -> Result<(), LedgerError> {
+    /// Keeps a replay beside the first, in quarantine, if there is room: it may be its sender's after all. The same one again
+    /// overwrites itself. It has no body where that is the first's.
+    pub(super) async fn quarantine_replay(
+        &self,
+        event: &Event,
+        body: Option<&StoredBody>,
+        first: &EventKey,
+    ) -> Result<bool, LedgerError> {
         // What was signed stays the first's, whatever becomes of this one.
-        self.put(quarantined_item(Kind::Replay, first, event, body, None)).await
+        let item = quarantined_item(Kind::Replay, first, event, body, None);
+        let put = self.client.put_item().table_name(&self.table).set_item(Some(item));
+        let put = put
+            .condition_expression("attribute_not_exists(pk) OR event_id = :event_id OR expires_at <= :now")
+            .expression_attribute_values(":event_id", string(event.key.event_id.as_str()))
+            .expression_attribute_values(":now", seconds(event.received_at));
+        match put.send().await.map_err(|error| error.into_service_error()) {
+            Ok(_) => Ok(true),
+            Err(PutItemError::ConditionalCheckFailedException(_)) => Ok(false),
+            Err(error) => Err(LedgerError::of(&error)),
+        }
     }
 
     /// Makes a body that is not the event of its id, or not of its content, an event of its own, received now: the one way in
@@ -152,13 +175,19 @@ impl Ledger {
         now: Timestamp,
     ) -> Result<Acceptance, LedgerError> {
         let event = accepted(event, now);
-        if let Some(content) = content
-            && let Some((owner, item)) = self.owner_of_content(&event, content).await?
-            && owner != event.key
-        {
-            let (known, _) = read_event(&owner, &item)?;
-            let unclaimed = self.unclaimed(&known).await?;
-            return Ok(Acceptance::Seen { event_id: owner.event_id, unclaimed });
+        let owner = match content {
+            Some(content) => self.owner_of_content(&event, content).await?,
+            None => Owner::Claimed,
+        };
+        match owner {
+            Owner::Event(owner, item) if owner != event.key => {
+                let unclaimed = self.unclaimed(&read_bodiless(&owner, &item)?).await?;
+                return Ok(Acceptance::Seen { event_id: owner.event_id, unclaimed });
+            }
+            Owner::Expired(owner) if owner != event.key => {
+                return Ok(Acceptance::Seen { event_id: owner.event_id, unclaimed: Vec::new() });
+            }
+            _ => {}
         }
         let Some(item) = self.put_event(&event, body, content).await? else { return Ok(Acceptance::New(Box::new(event))) };
         let (found, _) = read_event(&event.key, &item)?;
@@ -249,9 +278,17 @@ impl Ledger {
     pub async fn quarantined_body(&self, second: &Quarantined) -> Result<Option<StoredBody>, LedgerError> {
         let get = self.client.get_item().table_name(&self.table).consistent_read(true).set_key(Some(second.item_key()));
         let Some(item) = get.send().await.map_err(|error| LedgerError::of(&error))?.item else { return Ok(None) };
-        let (event, body) = read_event(&second.event.key, &item)?;
         // A replay of the same id with another body comes in the place of the one before.
-        Ok(Some(body).filter(|_| event.sha256 == second.event.sha256))
+        if read_quarantined(&item)?.event.sha256 != second.event.sha256 {
+            return Ok(None);
+        }
+        if let Some(body) = read_body(&item) {
+            return Ok(Some(body));
+        }
+        // It is the first's, which is there for as long.
+        let get = self.client.get_item().table_name(&self.table).consistent_read(true);
+        let get = get.set_key(Some(item_key(second.first.to_string(), "event".to_owned())));
+        Ok(get.send().await.map_err(|error| LedgerError::of(&error))?.item.as_ref().and_then(read_body))
     }
 
     /// All deliveries of an event that somebody has claimed. A strongly consistent read.
@@ -352,7 +389,7 @@ fn item_key(pk: String, sk: String) -> Item {
 fn sort_key(kind: Kind, event: &Event) -> String {
     match kind {
         Kind::Conflict => format!("{kind}#{}", event.compared().to_hex()),
-        Kind::Replay => format!("{kind}#{}", event.key.event_id),
+        Kind::Replay => format!("{kind}#{}", Sha256::digest(event.key.event_id.as_str())[0] % REPLAYS_KEPT_MAX),
     }
 }
 
@@ -367,7 +404,13 @@ fn accepted(event: &Event, now: Timestamp) -> Event {
     }
 }
 
-fn quarantined_item(kind: Kind, first: &EventKey, event: &Event, body: &StoredBody, content: Option<SignedContent>) -> Item {
+fn quarantined_item(
+    kind: Kind,
+    first: &EventKey,
+    event: &Event,
+    body: Option<&StoredBody>,
+    content: Option<SignedContent>,
+) -> Item {
     let mut item = event_item(event, body, &sort_key(kind, event));
     item.extend([
         ("pk".to_owned(), string(first.to_string())),
@@ -377,6 +420,10 @@ fn quarantined_item(kind: Kind, first: &EventKey, event: &Event, body: &StoredBo
     if let Some(content) = content {
         item.insert("content_sha256".to_owned(), binary(content.sha256.as_bytes()));
         item.insert("content_expires_at".to_owned(), millis(content.expires_at));
+        item.insert("content_types".to_owned(), number(content.types.to_number()));
+    }
+    if kind == Kind::Replay {
+        item.insert("event_id".to_owned(), string(event.key.event_id.as_str()));
     }
     item
 }
@@ -387,15 +434,19 @@ fn read_quarantined(item: &Item) -> Result<Quarantined, LedgerError> {
         reason: "its key is not that of a conflict or a replay",
     };
     let first = read_event_key(item).ok_or_else(corrupt)?;
-    let (kind, name) = read_string(item, "sk").and_then(|sk| sk.split_once('#')).ok_or_else(corrupt)?;
+    let (kind, _) = read_string(item, "sk").and_then(|sk| sk.split_once('#')).ok_or_else(corrupt)?;
     let kind = [Kind::Conflict, Kind::Replay].into_iter().find(|known| known.as_str() == kind).ok_or_else(corrupt)?;
     let key = match kind {
         Kind::Conflict => first.clone(),
-        Kind::Replay => EventKey { event_id: EventId::parse(name).map_err(|_| corrupt())?, ..first.clone() },
+        Kind::Replay => {
+            let event_id = read_string(item, "event_id").and_then(|id| EventId::parse(id).ok()).ok_or_else(corrupt)?;
+            EventKey { event_id, ..first.clone() }
+        }
     };
     let content =
         read_binary(item, "content_sha256").and_then(BodyDigest::from_bytes).zip(read_millis(item, "content_expires_at"));
-    let content = content.map(|(sha256, expires_at)| SignedContent { sha256, expires_at });
+    let types = ContentTypes::from_number(read_number(item, "content_types").unwrap_or_default());
+    let content = content.map(|(sha256, expires_at)| SignedContent { sha256, expires_at, types });
     Ok(Quarantined { kind, event: read_bodiless(&key, item)?, first, content })
 }
 
@@ -431,20 +482,25 @@ mod tests {
     #[test]
     fn what_is_in_quarantine_reads_back_as_it_was_written_and_only_it_wants_attention() {
         let body = StoredBody::InItem(vec![1]);
-        let content = SignedContent { sha256: BodyDigest::of(b"content"), expires_at: Timestamp::from_millis(7) };
+        let types = ContentTypes::Unnamed(2);
+        let content = SignedContent { sha256: BodyDigest::of(b"content"), expires_at: Timestamp::from_millis(7), types };
         let first = event("a#1").key;
         for (kind, event, content) in [
             (Kind::Conflict, event("a#1"), Some(content)),
             (Kind::Conflict, event("a#1"), None),
             (Kind::Replay, event("b#2"), None),
         ] {
-            let item = quarantined_item(kind, &first, &event, &body, content);
+            let item = quarantined_item(kind, &first, &event, Some(&body), content);
             assert_eq!(read_quarantined(&item).unwrap(), Quarantined { kind, first: first.clone(), event, content });
             assert_eq!(read_string(&item, "attention_pk"), Some(format!("{kind}#{}", shard(&first.event_id)).as_str()));
             assert_eq!(read_string(&item, "attention_sk"), Some("1700000000123#github#a#1"));
             assert_eq!(read_string(&item, "by_time_pk"), None, "the audit does not have it");
         }
-        assert_eq!(read_string(&event_item(&event("a#1"), &body, "event"), "attention_pk"), None, "an event costs nothing more");
+        assert_eq!(
+            read_string(&event_item(&event("a#1"), Some(&body), "event"), "attention_pk"),
+            None,
+            "an event costs nothing more"
+        );
     }
 
     #[test]
@@ -466,7 +522,8 @@ mod tests {
 
     #[test]
     fn what_has_no_key_of_quarantine_is_corrupt_not_a_panic() {
-        let mut item = quarantined_item(Kind::Conflict, &event("a").key, &event("a"), &StoredBody::InItem(Vec::new()), None);
+        let mut item =
+            quarantined_item(Kind::Conflict, &event("a").key, &event("a"), Some(&StoredBody::InItem(Vec::new())), None);
         for wrong in ["event", "delivery#ci", "other#1", "replay#"] {
             item.insert("sk".to_owned(), string(wrong));
             assert!(matches!(read_quarantined(&item), Err(LedgerError::Corrupt { .. })), "{wrong}");

@@ -30,6 +30,8 @@ pub struct Preset {
     pub keep_headers: Vec<String>,
     /// A dedupe horizon that is longer than the provider's longest redelivery, in days.
     pub dedupe_days: Option<u64>,
+    /// Under how many event types its sender sends the same signed content, where the type is not signed and nobody names it.
+    pub types_per_content: Option<u8>,
     /// What becomes of another body under a known event id, where that is its retry and not a conflict.
     pub on_conflict: Option<OnConflict>,
     /// What the provider does when it delivers.
@@ -377,6 +379,7 @@ impl Preset {
             methods: post(),
             keep_headers: Vec::new(),
             dedupe_days: None,
+            types_per_content: None,
             on_conflict: None,
             delivery: DeliveryFacts::default(),
             registration: Registration::default(),

@@ -514,6 +514,7 @@ impl<'r> Reading<'r> {
     /// Whether any signature for a key of this public id is good, of those that can be decoded and of the first [`SIGNATURES_MAX`].
     fn any_signature(&self, public_id: &str, mut is_good: impl FnMut(&[u8]) -> bool) -> Result<bool, Refusal> {
         let spec = &self.alternative.signature;
+        let in_headers = spec.at.iter().any(|place| matches!(place, Location::Header(_)));
         let (mut seen, mut decoded) = (0, 0);
         let mut bytes = Vec::new();
         for text in self.texts() {
@@ -528,7 +529,8 @@ impl<'r> Reading<'r> {
             let found = match &spec.list {
                 Some(list) => list.signatures(&text, public_id).take(room).any(&mut look),
                 // Repeated headers come joined by commas, which no encoding has.
-                None => text.split(',').take(room).any(|value| look(value.trim_ascii())),
+                None if in_headers => text.split(',').take(room).any(|value| look(value.trim_ascii())),
+                None => room > 0 && look(text.trim_ascii()),
             };
             if found {
                 return Ok(true);

@@ -497,3 +497,22 @@ checks = [{ at = ["json:/items/1", "query:second"], absent = true }]
         assert_eq!(verdict("", body), Err(Refusal::FailedCheck), "{body}");
     }
 }
+
+/// Only headers are joined by commas: whoever appends one to a form has changed what was signed of.
+#[test]
+fn a_signature_in_the_body_is_one_text() {
+    let in_form = scheme(
+        "algorithm = \"hmac-sha256\"\nsigned = \"{form:a}\"\nunsigned_body = true\nsignature = { at = \"form:s\", encoding = \"hex\" }",
+    );
+    let in_header =
+        scheme("algorithm = \"hmac-sha256\"\nsigned = \"{body}\"\nsignature = { at = \"header:s\", encoding = \"hex\" }");
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, b"secret");
+    let signature = hex::encode(ring::hmac::sign(&key, b"1"));
+    let keyring = keyring("secret");
+    for (after, proves) in [("", true), (",", false), (",00", false)] {
+        let form = request(&[], format!("a=1&s={signature}{after}").as_bytes());
+        assert_eq!(in_form.verify(&form, &keyring, None, NOW).is_ok(), proves, "{after}");
+        let header = request(&[("s", &format!("{signature}{after}"))], b"1");
+        assert!(in_header.verify(&header, &keyring, None, NOW).is_ok(), "{after}");
+    }
+}

@@ -11,7 +11,7 @@ use shared::{
 };
 use worker::{Exchange, Handlers, Targets, Tokens, Worker};
 
-use super::{Aws, BODIES_BUCKET, DEAD_LETTER_QUEUE, DOORBELL_QUEUE, LEDGER_TABLE, Message};
+use super::{Aws, BODIES_BUCKET, CONTENT_TABLE, DEAD_LETTER_QUEUE, DOORBELL_QUEUE, LEDGER_TABLE, Message};
 
 /// How the names of secrets begin.
 pub const SECRETS_PREFIX: &str = "model/";
@@ -81,7 +81,7 @@ impl Aws {
             keyrings: Keyrings::new(&config, SECRETS_PREFIX.to_owned()),
             fetched_keys: FetchedKeys::new(&config),
             bodies: Bodies::new(&config, BODIES_BUCKET.to_owned()),
-            ledger: Ledger::new(&config, LEDGER_TABLE.to_owned()),
+            ledger: Ledger::new(&config, LEDGER_TABLE.to_owned()).remembering(CONTENT_TABLE.to_owned()),
         }
     }
 

@@ -68,6 +68,8 @@ use self::{
 
 /// The ledger's table in [`Settings::posthouse`].
 pub const LEDGER_TABLE: &str = "ledger";
+/// The table of what was signed in [`Settings::posthouse`].
+pub const CONTENT_TABLE: &str = "content";
 /// The customers handler's table in [`Settings::posthouse`].
 pub const CUSTOMERS_TABLE: &str = "customers";
 /// The doorbell queue in [`Settings::posthouse`].
@@ -104,6 +106,7 @@ impl Settings {
         Self {
             tables: vec![
                 ledger_table(LEDGER_TABLE),
+                content_table(CONTENT_TABLE),
                 TableSettings { name: CUSTOMERS_TABLE.to_owned(), keys: Keys::new("pk", None), indexes: Vec::new(), ttl: None },
             ],
             queues: vec![
@@ -135,6 +138,13 @@ impl Settings {
         settings.queues.iter_mut().for_each(|queue| queue.is_fifo = true);
         settings
     }
+}
+
+/// The table of what was signed as the template makes it, under a name.
+#[must_use]
+pub fn content_table(name: &str) -> TableSettings {
+    let ttl = Some("expires_at".to_owned());
+    TableSettings { name: name.to_owned(), keys: Keys::new("pk", None), indexes: Vec::new(), ttl }
 }
 
 /// The ledger's table as the template makes it, under a name.

@@ -32,7 +32,7 @@ mod transactions;
 mod updates;
 
 use aws_config::SdkConfig;
-use tests::model::{Aws, LEDGER_TABLE, Settings};
+use tests::model::{Aws, CONTENT_TABLE, LEDGER_TABLE, Settings};
 
 use ground::{contract, on_the_model};
 
@@ -44,8 +44,11 @@ struct Stack {
 
 impl Stack {
     fn output(&self, name: &str) -> &str {
-        assert_eq!(name, "LedgerTableName", "the model has no other output");
-        LEDGER_TABLE
+        match name {
+            "LedgerTableName" => LEDGER_TABLE,
+            "ContentTableName" => CONTENT_TABLE,
+            other => panic!("the model has no output {other}"),
+        }
     }
 }
 

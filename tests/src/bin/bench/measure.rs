@@ -8,7 +8,7 @@ use std::{
 
 use ::tests::{
     providers::{Provider, Webhook},
-    stack::{Item, Sample, Stack, eventually, signed_content_of, text, unique, unix_now, when},
+    stack::{Item, Sample, Stack, eventually, text, unique, unix_now, when},
     wire::Count,
 };
 use serde_json::{Map, Value};
@@ -95,11 +95,9 @@ pub(crate) async fn measure(stack: &Stack, subject: &'static Subject, webhooks: 
     let duplicates = counts(stack).await;
     let mut sizes = Vec::new();
     for sample in &samples {
-        let mut items = stack.items(sample).await;
-        if !subject.signs_id {
-            items.extend(stack.items(&signed_content_of(sample)).await);
-        }
-        sizes.push(sizes_of(subject, &items));
+        let items = stack.items(sample).await;
+        let content = if subject.signs_id { None } else { stack.content_item(sample).await };
+        sizes.push(sizes_of(subject, &items, content.as_ref()));
     }
     Measured { subject, webhooks, new, duplicates, sizes }
 }
@@ -148,7 +146,7 @@ fn sample(source: &'static str, id: String) -> Sample {
     Sample { source, id, body: Value::from(body).to_string().into_bytes() }
 }
 
-fn sizes_of(subject: &Subject, items: &[Item]) -> Sizes {
+fn sizes_of(subject: &Subject, items: &[Item], content: Option<&Item>) -> Sizes {
     let of = |key: &str| {
         let item = items.iter().find(|item| text(item, "sk") == Some(key));
         item.unwrap_or_else(|| panic!("the ledger has no `{key}` of an event of {}", subject.source))
@@ -159,7 +157,7 @@ fn sizes_of(subject: &Subject, items: &[Item]) -> Sizes {
         compressed_body: event["body"].as_b().expect("a body of this size is in the item").as_ref().len(),
         index: index_bytes(event),
         delivery: item_bytes(of(&format!("delivery#{}", subject.destination))),
-        content: if subject.signs_id { 0 } else { item_bytes(of("content")) },
+        content: content.map_or(0, item_bytes),
     }
 }
 

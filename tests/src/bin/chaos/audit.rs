@@ -67,7 +67,8 @@ pub(crate) async fn ahead(stack: &Stack) -> Account {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../infra/local/gateway/gateway.toml");
     let auditor = Auditor {
         gateway: Gateway::load(&path).expect("the local configuration is valid"),
-        ledger: Ledger::new(&stack.aws, stack.output("LedgerTableName").to_owned()),
+        ledger: Ledger::new(&stack.aws, stack.output("LedgerTableName").to_owned())
+            .remembering(stack.output("ContentTableName").to_owned()),
         bell: Bell::new(&stack.aws, stack.output("DoorbellQueueUrl").to_owned()),
     };
     let account = auditor.audit(soon().plus(Duration::from_secs(AHEAD_SECONDS_MAX)), soon).await;

@@ -1,0 +1,174 @@
+//! A captured webhook that is sent again, through the real receiver and worker over a model of AWS. Who sends it has no secret, and
+//! changes what the signature does not cover: the event id, the event type, a part of the body. It is the first, and what it can
+//! leave behind is bounded. And whatever is sent so keeps no genuine webhook out.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::time::Duration;
+
+use shared::{ledger::REPLAYS_KEPT_MAX, time::Timestamp};
+use tests::{
+    model::{BODIES_BUCKET, CONTENT_TABLE, LEDGER_TABLE, Value},
+    passage::{NOW, Passage, SECRET},
+    providers::{Provider, Webhook},
+};
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A source with the scheme of GitHub, which signs the body alone, and one route that takes every type.
+fn passage(settings: &str, routes: &str) -> Passage {
+    Passage::new(&format!(
+        "[sources.stripe]\nscheme = \"github\"\nsecret = \"shared\"\n{settings}\n\
+         [[routes]]\nsource = \"stripe\"\ndestination = \"plain\"\ndefault = true\n{routes}"
+    ))
+}
+
+/// A genuine one: whoever has it can change its headers.
+fn webhook(body: &[u8], id: &str, event_type: &str) -> Webhook {
+    Provider::Github.sign(body, id, SECRET, NOW.seconds()).with("x-github-event", event_type)
+}
+
+fn receive_at(passage: &Passage, webhook: &Webhook, now: Timestamp) -> (String, String) {
+    let (_, told) = passage.receive_at("receiver-1", webhook, now).unwrap();
+    let word = |name: &str| told[name].as_str().unwrap_or_else(|| panic!("{told}")).to_owned();
+    (word("status"), word("eventId"))
+}
+
+fn receive(passage: &Passage, webhook: &Webhook) -> (String, String) {
+    receive_at(passage, webhook, NOW)
+}
+
+fn told(status: &str, id: &str) -> (String, String) {
+    (status.to_owned(), id.to_owned())
+}
+
+/// How many items of the ledger have such a sort key.
+fn items(passage: &Passage, sort_key: &str) -> usize {
+    let items = passage.aws.items(LEDGER_TABLE);
+    let begins = |value: &Value| matches!(value, Value::S(text) if text.starts_with(sort_key));
+    items.iter().filter(|item| begins(&item["sk"])).count()
+}
+
+#[test]
+fn types_that_somebody_made_up_make_no_more_events_than_the_source_says() {
+    for (settings, most) in [("types_per_content = 1", 1), ("", 2), ("types_per_content = 8", 8)] {
+        let passage = passage(settings, "");
+        assert_eq!(receive(&passage, &webhook(b"{}", "first", "push")), told("accepted", "first"));
+        for number in 0..20 {
+            let (status, _) = receive(&passage, &webhook(b"{}", &format!("made-up-{number}"), &format!("type-{number}")));
+            assert_eq!(status, if number + 1 < most { "accepted" } else { "duplicate" }, "{settings} {number}");
+        }
+        // Another spelling is another type.
+        assert_eq!(receive(&passage, &webhook(b"{}", "again", "Push")), told("duplicate", "first"), "{settings}");
+        assert_eq!(passage.delivered("/plain").len(), most, "{settings}");
+        assert_eq!(items(&passage, "event"), most, "{settings}");
+        assert_eq!(passage.aws.items(CONTENT_TABLE).len(), most, "{settings}");
+    }
+}
+
+#[test]
+fn types_that_somebody_made_up_keep_no_genuine_one_out_whose_type_is_named() {
+    let named_by_source = passage("types = [\"push\", \"issues\"]", "");
+    let route = "[[routes]]\nsource = \"stripe\"\ntypes = [\"push\", \"issues\"]\ndestination = \"mapped\"\n";
+    for passage in [named_by_source, passage("", route)] {
+        for number in 0..20 {
+            receive(&passage, &webhook(b"{}", &format!("made-up-{number}"), &format!("type-{number}")));
+        }
+        for (id, event_type) in [("genuine-1", "push"), ("genuine-2", "issues")] {
+            assert_eq!(receive(&passage, &webhook(b"{}", id, event_type)), told("accepted", id));
+            let captured = webhook(b"{}", &format!("again-{id}"), event_type);
+            assert_eq!(receive(&passage, &captured), told("duplicate", id), "and each is one event");
+        }
+    }
+}
+
+#[test]
+fn an_id_that_somebody_took_beforehand_keeps_no_genuine_webhook_out() {
+    let passage = passage("", "");
+    let captured = webhook(b"captured elsewhere", "next", "push");
+    assert_eq!(receive(&passage, &captured), told("accepted", "next"));
+    let genuine = webhook(b"genuine", "next", "push");
+    let (status, id) = receive(&passage, &genuine);
+    assert_eq!((status.as_str(), id.starts_with("next")), ("accepted", true), "{id}");
+    assert_eq!(receive(&passage, &genuine), told("duplicate", &id));
+    assert_eq!(receive(&passage, &captured), told("duplicate", "next"));
+    let bodies: Vec<_> = passage.delivered("/plain").into_iter().map(|posted| posted.body).collect();
+    assert_eq!(bodies, [b"captured elsewhere".as_slice(), b"genuine"]);
+    assert_eq!((passage.counted("Conflicts"), items(&passage, "conflict#")), (0, 0), "nobody is called for it");
+}
+
+#[test]
+fn what_a_captured_webhook_leaves_behind_is_bounded_and_has_no_body() {
+    for body_bytes in [300 * 1024, 500 * 1024] {
+        let passage = passage("", "");
+        // Nothing that could be compressed.
+        let body: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..)).take(body_bytes).collect();
+        assert_eq!(receive(&passage, &webhook(&body, "first", "push")), told("accepted", "first"));
+        let stored = passage.aws.objects(BODIES_BUCKET).len();
+        for number in 0..100 {
+            assert_eq!(receive(&passage, &webhook(&body, &format!("made-up-{number}"), "push")), told("duplicate", "first"));
+        }
+        assert_eq!(items(&passage, "replay#"), usize::from(REPLAYS_KEPT_MAX));
+        let items = passage.aws.items(LEDGER_TABLE);
+        let has_body = |name: &str| items.iter().filter(|item| item.contains_key(name)).count();
+        assert_eq!(has_body("body") + has_body("body_object"), 1, "the event's own");
+        assert_eq!(passage.aws.objects(BODIES_BUCKET).len(), stored);
+        assert_eq!((passage.counted("Replays"), passage.counted("Accepted")), (100, 1));
+        assert_eq!(passage.delivered("/plain").len(), 1);
+    }
+}
+
+#[test]
+fn another_body_beside_a_signature_that_does_not_cover_it_is_a_replay_and_no_conflict() {
+    let scheme = "[schemes.own]\nalgorithm = \"hmac-sha256\"\nsigned = \"{header:x-github-delivery}\"\nunsigned_body = true\n\
+                  signature = { at = \"header:x-signature\", encoding = \"hex\" }\n";
+    let source = "[sources.stripe]\nscheme = \"own\"\nsecret = \"shared\"\nreplay_guard = true\n\
+                  event = { id = \"header:x-github-delivery\" }\n\
+                  [[routes]]\nsource = \"stripe\"\ndestination = \"plain\"\n";
+    let passage = Passage::new(&format!("{scheme}{source}"));
+    let signed = |body: &[u8]| {
+        // GitHub's way of signing, of the id.
+        let signature = Provider::Github.sign(b"first", "first", SECRET, NOW.seconds()).header("x-hub-signature-256");
+        webhook(body, "first", "push").with("x-signature", signature.strip_prefix("sha256=").unwrap())
+    };
+    assert_eq!(receive(&passage, &signed(b"body")), told("accepted", "first"));
+    for number in 0..100 {
+        assert_eq!(receive(&passage, &signed(format!("made up {number}").as_bytes())), told("duplicate", "first"));
+    }
+    assert_eq!((passage.counted("Conflicts"), items(&passage, "conflict#")), (0, 0));
+    assert_eq!((passage.counted("Replays"), items(&passage, "replay#")), (100, 1), "under one id, one is kept");
+    assert_eq!(passage.delivered("/plain").len(), 1);
+}
+
+#[test]
+fn what_was_captured_is_not_new_when_its_event_has_expired() {
+    let passage = passage("dedupe_days = 35\nremember_days = 365", "");
+    let genuine = webhook(b"{}", "first", "push");
+    assert_eq!(receive(&passage, &genuine), told("accepted", "first"));
+    let captured = webhook(b"{}", "made-up", "push");
+    for days in [34, 35, 36, 364] {
+        let then = NOW.plus(DAY * days);
+        assert_eq!(receive_at(&passage, &captured, then), told("duplicate", "first"), "{days} days");
+        assert_eq!(receive_at(&passage, &genuine, then), told("duplicate", "first"), "{days} days");
+    }
+    passage.aws.expire(LEDGER_TABLE);
+    assert_eq!(receive_at(&passage, &captured, NOW.plus(DAY * 365)), told("accepted", "made-up"), "as the source says");
+}
+
+#[test]
+fn a_remembered_webhook_costs_less_than_its_price_says() {
+    let passage = passage("", "");
+    let id = "72d3162e-cc78-11e3-81ab-4c9367dc0958";
+    assert_eq!(receive(&passage, &webhook(b"{}", id, "pull_request_review")), told("accepted", id));
+    let [item] = &passage.aws.items(CONTENT_TABLE)[..] else { panic!("not one") };
+    let bytes: usize = item
+        .iter()
+        .map(|(name, value)| match value {
+            Value::S(text) => name.len() + text.len(),
+            // A number: at most a byte for two digits, and one more.
+            _ => name.len() + 8,
+        })
+        .sum();
+    // DynamoDB adds 100 bytes to each item that it stores; docs/guarantees.md has what that costs.
+    assert!((150..=200).contains(&bytes), "{bytes}");
+}
