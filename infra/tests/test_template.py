@@ -553,6 +553,12 @@ def test_one_webhook_that_is_not_what_it_was_is_enough(metric):
     assert f'counter!("{metric}")' in (ROOT / "functions/receiver/src/lib.rs").read_text()
 
 
+def test_one_stale_keyring_is_enough():
+    alarm = properties("StaleKeyringsAlarm")
+    assert (alarm["Namespace"], alarm["MetricName"], alarm["Threshold"]) == ({"Fn::Sub": "Posthouse/${AWS::StackName}"}, "StaleKeyrings", 1)
+    assert 'counter!("StaleKeyrings")' in (ROOT / "shared/src/secrets.rs").read_text()
+
+
 def test_replays_ring_only_for_who_wants_it():
     assert TEMPLATE["Parameters"]["ReplaysAlarmThreshold"]["Default"] == 0
     assert TEMPLATE["Conditions"]["RingsForReplays"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "ReplaysAlarmThreshold"}, 0]}]}

@@ -8,7 +8,13 @@
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use aws_config::SdkConfig;
-use aws_sdk_secretsmanager::Client;
+use aws_sdk_secretsmanager::{
+    Client,
+    error::{ProvideErrorMetadata, SdkError},
+    operation::get_secret_value::GetSecretValueError,
+};
+use aws_smithy_runtime_api::http::Response;
+use metrics::counter;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 use tokio::sync::Mutex;
@@ -19,8 +25,10 @@ use crate::{aws, time::Timestamp};
 pub const KEYRING_CACHE_SECONDS: u64 = 300;
 /// How long after one reading again, because a signature failed, the next may be made. It bounds what forged webhooks can cost.
 pub const KEYRING_REREAD_SECONDS: u64 = 60;
-/// How long a stale keyring is used before an unreachable Secrets Manager is asked again.
+/// How long a keyring that could not be read is not asked for again: while an outage leaves the old one in use, and where there is none.
 pub const KEYRING_OUTAGE_SECONDS: u64 = 10;
+/// How old a keyring may become in an outage of Secrets Manager. A key that got out may have been taken out of it meanwhile.
+pub const KEYRING_STALE_SECONDS_MAX: u64 = 60 * 60;
 /// Most keys in one keyring: each is tried on each webhook.
 pub const KEYS_MAX: usize = 10;
 /// Longest time that enrolment may be open, in seconds: who comes first while it is open is trusted.
@@ -30,7 +38,7 @@ pub const ENROLMENT_CACHE_SECONDS: u64 = 5;
 /// The id of the key in a secret that is plain text.
 pub const INITIAL_KEY_ID: &str = "initial";
 
-const _: () = assert!(KEYRING_REREAD_SECONDS < KEYRING_CACHE_SECONDS);
+const _: () = assert!(KEYRING_REREAD_SECONDS < KEYRING_CACHE_SECONDS && KEYRING_CACHE_SECONDS < KEYRING_STALE_SECONDS_MAX);
 
 /// Something that must not be seen: readable only through [`Secret::expose`].
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,7 +92,7 @@ pub struct Keyring {
 }
 
 /// Why a secret's text is no keyring. Never shows the text.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyringError {
     /// No text, or no key.
     #[error("the secret has no key; put the provider's signing secret into it")]
@@ -208,7 +216,7 @@ impl RefreshGrant {
 }
 
 /// A keyring that cannot be had: an outage or a mistake of ours, so the answer is 503 and the sender sends again.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum SecretsError {
     /// Secrets Manager did not give it.
     #[error("cannot read the secret {secret}: {reason}")]
@@ -217,6 +225,8 @@ pub enum SecretsError {
         secret: String,
         /// What the SDK said.
         reason: String,
+        /// Whether it was no answer about this secret: the next try may have one.
+        is_outage: bool,
     },
     /// Secrets Manager did not take it.
     #[error("cannot write the secret {secret}: {reason}")]
@@ -241,7 +251,7 @@ pub enum SecretsError {
 pub struct Keyrings {
     client: Client,
     prefix: String,
-    cache: Mutex<HashMap<String, Cached>>,
+    cache: Mutex<HashMap<String, Known>>,
 }
 
 fn trimmed(text: &str) -> &str {
@@ -262,6 +272,17 @@ pub enum Enrolment {
     Closed,
 }
 
+/// What an environment knows of a secret.
+#[derive(Debug, Clone)]
+enum Known {
+    Keyring(Cached),
+    /// It could not be read, and there is no keyring that may be used instead.
+    Unreadable {
+        error: SecretsError,
+        until: Timestamp,
+    },
+}
+
 #[derive(Debug, Clone)]
 struct Cached {
     keyring: Arc<Keyring>,
@@ -278,32 +299,34 @@ impl Keyrings {
         Self { client: Client::new(config), prefix, cache: Mutex::new(HashMap::new()) }
     }
 
-    /// The keyring `name`, at most [`KEYRING_CACHE_SECONDS`] old; older only while Secrets Manager cannot be reached.
+    /// The keyring `name`, at most [`KEYRING_CACHE_SECONDS`] old; older only in an outage of Secrets Manager, and then at most
+    /// [`KEYRING_STALE_SECONDS_MAX`]. One that is malformed, empty, deleted or refused to us is an error from the next reading on: so a
+    /// key is revoked however that is done, and by a mistake as well.
     pub async fn current(&self, name: &str, now: Timestamp) -> Result<Arc<Keyring>, SecretsError> {
         let known = self.cache.lock().await.get(name).cloned();
         match known {
-            Some(cached) if now < cached.fresh_until => Ok(cached.keyring),
-            Some(cached) => Ok(self.refresh_or_keep(name, cached, now).await),
-            None => {
-                let keyring = Arc::new(self.read(name).await?);
-                self.remember(name, Cached::read_at(now, keyring.clone(), now)).await;
-                Ok(keyring)
-            }
+            Some(Known::Keyring(cached)) if now < cached.fresh_until => Ok(cached.keyring),
+            Some(Known::Keyring(cached)) => self.refresh(name, Some(cached), now).await,
+            Some(Known::Unreadable { error, until }) if now < until => Err(error),
+            Some(Known::Unreadable { .. }) | None => self.refresh(name, None, now).await,
         }
     }
 
     /// Reads the keyring again because a signature failed: a rotation may just have added a key. `None` if it was read again
     /// for that reason less than [`KEYRING_REREAD_SECONDS`] ago, or has not changed.
-    pub async fn after_refusal(&self, name: &str, now: Timestamp) -> Option<Arc<Keyring>> {
+    pub async fn after_refusal(&self, name: &str, now: Timestamp) -> Result<Option<Arc<Keyring>>, SecretsError> {
         let known = {
             let mut cache = self.cache.lock().await;
-            let known = cache.get_mut(name).filter(|cached| now >= cached.reread_from)?;
+            let Some(Known::Keyring(known)) = cache.get_mut(name) else { return Ok(None) };
+            if now < known.reread_from {
+                return Ok(None);
+            }
             known.reread_from = now.plus(Duration::from_secs(KEYRING_REREAD_SECONDS));
             known.clone()
         };
         let before = known.keyring.clone();
-        let after = self.refresh_or_keep(name, known, now).await;
-        (after != before).then_some(after)
+        let after = self.refresh(name, Some(known), now).await?;
+        Ok((after != before).then_some(after))
     }
 
     /// Adds a secret that a handshake has brought to the keyring `name`, if its operator has opened enrolment.
@@ -314,7 +337,9 @@ impl Keyrings {
         let recent = Duration::from_secs(ENROLMENT_CACHE_SECONDS);
         let is_there = |keyring: &Keyring| keyring.valid_at(now).any(|key| same(key.secret.expose(), secret.expose()));
         // That it is closed may be known from a moment ago; that it is open is read now, since it is for one secret.
-        if let Some(cached) = known.filter(|cached| now.since(cached.read_at) < recent) {
+        if let Some(Known::Keyring(cached)) = known
+            && now.since(cached.read_at) < recent
+        {
             if is_there(&cached.keyring) {
                 return Ok(Enrolment::Enrolled);
             }
@@ -334,21 +359,30 @@ impl Keyrings {
         Ok(Enrolment::Enrolled)
     }
 
-    async fn refresh_or_keep(&self, name: &str, known: Cached, now: Timestamp) -> Arc<Keyring> {
-        let next = match self.read(name).await {
-            Ok(keyring) => Cached::read_at(now, Arc::new(keyring), known.reread_from),
-            Err(error) => {
-                tracing::warn!(error = %error, "keeping the stale keyring");
-                Cached { fresh_until: now.plus(Duration::from_secs(KEYRING_OUTAGE_SECONDS)), ..known }
+    async fn refresh(&self, name: &str, known: Option<Cached>, now: Timestamp) -> Result<Arc<Keyring>, SecretsError> {
+        let asked_again = now.plus(Duration::from_secs(KEYRING_OUTAGE_SECONDS));
+        let reread_from = known.as_ref().map_or(now, |known| known.reread_from);
+        let may_be_kept = |known: &Cached| now.since(known.read_at) <= Duration::from_secs(KEYRING_STALE_SECONDS_MAX);
+        let next = match (self.read(name).await, known.filter(may_be_kept)) {
+            (Ok(keyring), _) => Cached::read_at(now, Arc::new(keyring), reread_from),
+            (Err(error @ SecretsError::Unreadable { is_outage: true, .. }), Some(known)) => {
+                counter!("StaleKeyrings").increment(1);
+                tracing::warn!(error = %error, age_seconds = now.since(known.read_at).as_secs(), "keeping the stale keyring");
+                Cached { fresh_until: asked_again, ..known }
+            }
+            (Err(error), _) => {
+                let unreadable = Known::Unreadable { error: error.clone(), until: asked_again };
+                self.cache.lock().await.insert(name.to_owned(), unreadable);
+                return Err(error);
             }
         };
         let keyring = next.keyring.clone();
         self.remember(name, next).await;
-        keyring
+        Ok(keyring)
     }
 
     async fn remember(&self, name: &str, cached: Cached) {
-        self.cache.lock().await.insert(name.to_owned(), cached);
+        self.cache.lock().await.insert(name.to_owned(), Known::Keyring(cached));
     }
 
     /// The refresh token in the secret `name`, as it is at this moment.
@@ -370,7 +404,12 @@ impl Keyrings {
     async fn read_text(&self, name: &str) -> Result<Secret, SecretsError> {
         let secret = self.full_name(name);
         let answer = self.client.get_secret_value().secret_id(&secret).send().await;
-        let answer = answer.map_err(|error| SecretsError::Unreadable { secret, reason: aws::describe(&error) })?;
+        let unreadable = |error: SdkError<GetSecretValueError, Response>| SecretsError::Unreadable {
+            secret,
+            reason: aws::describe(&error),
+            is_outage: is_outage(&error),
+        };
+        let answer = answer.map_err(unreadable)?;
         Ok(Secret::new(answer.secret_string.unwrap_or_default()))
     }
 
@@ -384,6 +423,18 @@ impl Keyrings {
     fn full_name(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
     }
+}
+
+/// Whether there was no answer about the secret. Codes are those of <https://docs.aws.amazon.com/secretsmanager/latest/apireference/CommonErrors.html>;
+/// one that is unknown is an answer: what is not known to be an outage does not keep an old key alive.
+fn is_outage(error: &SdkError<GetSecretValueError, Response>) -> bool {
+    let SdkError::ServiceError(answer) = error else { return true };
+    let is_throttle = |code: &str| {
+        ["ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded", "SlowDown"].contains(&code)
+    };
+    answer.raw().status().is_server_error()
+        || answer.raw().status().as_u16() == 429
+        || answer.err().code().is_some_and(is_throttle)
 }
 
 impl Cached {
@@ -413,7 +464,39 @@ mod rfc3339 {
 
 #[cfg(test)]
 mod tests {
+    use aws_smithy_types::{body::SdkBody, error::ErrorMetadata};
+
     use super::*;
+
+    #[test]
+    fn only_an_outage_keeps_an_old_keyring_in_use() {
+        let answered = |status: u16, code: &str| {
+            let error = GetSecretValueError::generic(ErrorMetadata::builder().code(code).build());
+            is_outage(&SdkError::service_error(error, Response::new(status.try_into().unwrap(), SdkBody::empty())))
+        };
+        for (status, code) in [
+            (500, "InternalServiceError"),
+            (503, "ServiceUnavailable"),
+            (502, ""),
+            (400, "ThrottlingException"),
+            (400, "RequestLimitExceeded"),
+            (429, "TooManyRequestsException"),
+        ] {
+            assert!(answered(status, code), "{status} {code}");
+        }
+        for code in [
+            "ResourceNotFoundException",
+            "InvalidRequestException",
+            "AccessDeniedException",
+            "DecryptionFailure",
+            "InvalidParameterException",
+            "UnrecognizedClientException",
+            "",
+        ] {
+            assert!(!answered(400, code), "{code}");
+        }
+        assert!(is_outage(&SdkError::timeout_error("no answer in time")));
+    }
 
     #[test]
     fn a_plain_secret_is_a_keyring_of_one_key() {

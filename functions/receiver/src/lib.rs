@@ -283,7 +283,7 @@ impl Receiver {
             Err(rejection) if rejection.depends_on_keys() => rejection,
             settled => return settled,
         };
-        match self.keyrings.after_refusal(&source.secret, now).await {
+        match self.keyrings.after_refusal(&source.secret, now).await.map_err(Rejection::unavailable)? {
             Some(changed) => self.prove_with(&changed, unproven, now).await,
             None => Err(rejection),
         }

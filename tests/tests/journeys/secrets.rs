@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::json;
 use shared::{
     secrets::{
-        ENROLMENT_CACHE_SECONDS, ENROLMENT_SECONDS_MAX, Enrolment, KEYRING_CACHE_SECONDS, KEYRING_REREAD_SECONDS, Keyrings,
-        Secret, SecretsError,
+        ENROLMENT_CACHE_SECONDS, ENROLMENT_SECONDS_MAX, Enrolment, KEYRING_CACHE_SECONDS, KEYRING_OUTAGE_SECONDS,
+        KEYRING_REREAD_SECONDS, KEYRING_STALE_SECONDS_MAX, Keyrings, Secret, SecretsError,
     },
     time::Timestamp,
 };
@@ -57,7 +57,7 @@ impl Shelf {
     }
 
     async fn after_refusal(&self, seconds: u64) -> Option<String> {
-        let keyring = self.keyrings.after_refusal(&self.name, after(seconds)).await?;
+        let keyring = self.keyrings.after_refusal(&self.name, after(seconds)).await.unwrap()?;
         Some(keyring.keys()[0].secret.expose().to_owned())
     }
 }
@@ -110,7 +110,89 @@ fn while_secrets_manager_is_down_an_old_keyring_serves_and_an_unknown_one_is_an_
         for fault in faults {
             stack.wire.mend(&fault).await;
         }
-        assert_eq!(stranger.current(0).await, "first");
+        let remembered = stranger.keyrings.current(&stranger.name, after(KEYRING_OUTAGE_SECONDS - 1)).await;
+        assert!(remembered.is_err(), "it is not asked for again at once");
+        assert_eq!(stranger.current(KEYRING_OUTAGE_SECONDS).await, "first");
+    });
+}
+
+#[test]
+fn an_outage_does_not_keep_an_old_keyring_for_ever() {
+    journey(async |stack| {
+        let shelf = Shelf::open(stack).await;
+        assert_eq!(shelf.current(0).await, "first");
+        let fault = json!({"operation": "GetSecretValue", "body_contains": shelf.name, "action": "status", "status": 500});
+        let fault = stack.wire.fault(fault).await;
+        assert_eq!(shelf.current(KEYRING_STALE_SECONDS_MAX).await, "first");
+        let too_old = shelf.keyrings.current(&shelf.name, after(KEYRING_STALE_SECONDS_MAX + KEYRING_OUTAGE_SECONDS)).await;
+        assert!(matches!(&too_old, Err(SecretsError::Unreadable { is_outage: true, .. })), "{too_old:?}");
+        stack.wire.mend(&fault).await;
+        assert_eq!(shelf.current(KEYRING_STALE_SECONDS_MAX + 2 * KEYRING_OUTAGE_SECONDS).await, "first");
+    });
+}
+
+/// How a key is taken away, by a person or by a mistake.
+enum Taken {
+    Put(&'static str),
+    ScheduledForDeletion,
+    Deleted,
+}
+
+#[test]
+fn a_keyring_that_is_wrong_or_gone_proves_nothing_from_the_next_reading_on() {
+    journey(async |stack| {
+        let malformed = r#"{"keys":[{"id":"new","secret":"second"},]}"#;
+        for taken in [Taken::Put(malformed), Taken::Put(r#"{"keys":[]}"#), Taken::ScheduledForDeletion, Taken::Deleted] {
+            // Warm: read because it is old, or because a signature failed. Cold: read for the first time.
+            let (old, refused) = (Shelf::open(stack).await, Shelf::open(stack).await);
+            assert_eq!((old.current(0).await, refused.current(0).await), ("first".to_owned(), "first".to_owned()));
+            for shelf in [&old, &refused] {
+                let secret_id = format!("journey/{}", shelf.name);
+                match taken {
+                    Taken::Put(text) => shelf.put(stack, text).await,
+                    Taken::ScheduledForDeletion => {
+                        drop(
+                            stack
+                                .secretsmanager
+                                .delete_secret()
+                                .secret_id(secret_id)
+                                .recovery_window_in_days(7)
+                                .send()
+                                .await
+                                .unwrap(),
+                        );
+                    }
+                    Taken::Deleted => {
+                        let delete = stack.secretsmanager.delete_secret().secret_id(secret_id);
+                        drop(delete.force_delete_without_recovery(true).send().await.unwrap());
+                    }
+                }
+            }
+            assert_eq!(old.current(KEYRING_CACHE_SECONDS - 1).await, "first");
+            let error = old.keyrings.current(&old.name, after(KEYRING_CACHE_SECONDS)).await.unwrap_err();
+            assert!(!matches!(error, SecretsError::Unreadable { is_outage: true, .. }), "{error:?}");
+            assert!(!error.to_string().contains("second"), "{error}");
+
+            assert!(refused.keyrings.after_refusal(&refused.name, after(1)).await.is_err());
+            for seconds in [1, KEYRING_OUTAGE_SECONDS, KEYRING_OUTAGE_SECONDS + 1, KEYRING_STALE_SECONDS_MAX] {
+                assert!(refused.keyrings.current(&refused.name, after(seconds)).await.is_err(), "after {seconds} s");
+            }
+            let cold = Keyrings::new(&stack.aws, "journey/".to_owned());
+            assert!(cold.current(&old.name, NOW).await.is_err());
+        }
+    });
+}
+
+#[test]
+fn a_keyring_that_was_wrong_serves_again_some_seconds_after_it_is_mended() {
+    journey(async |stack| {
+        let shelf = Shelf::open(stack).await;
+        assert_eq!(shelf.current(0).await, "first");
+        shelf.put(stack, r#"{"keys":"#).await;
+        assert!(shelf.keyrings.current(&shelf.name, after(KEYRING_CACHE_SECONDS)).await.is_err());
+        shelf.put(stack, "second").await;
+        assert!(shelf.keyrings.current(&shelf.name, after(KEYRING_CACHE_SECONDS + KEYRING_OUTAGE_SECONDS - 1)).await.is_err());
+        assert_eq!(shelf.current(KEYRING_CACHE_SECONDS + KEYRING_OUTAGE_SECONDS).await, "second");
     });
 }
 

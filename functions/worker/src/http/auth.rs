@@ -84,7 +84,7 @@ pub(super) async fn newer(tokens: &Tokens, keyrings: &Keyrings, name: &str, refu
     let known = keyrings.current(name, now).await.ok().and_then(|keyring| first(&keyring, now));
     match known.filter(|secret| secret != refused) {
         Some(secret) => Some(secret),
-        None => first(&*keyrings.after_refusal(name, now).await?, now).filter(|secret| secret != refused),
+        None => first(&*keyrings.after_refusal(name, now).await.ok()??, now).filter(|secret| secret != refused),
     }
 }
 

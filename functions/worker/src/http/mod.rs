@@ -174,7 +174,7 @@ async fn sign(id: &str, body: &[u8], keyrings: &Keyrings, secret: &str, now: Tim
     if let Some(signature) = outgoing::sign(id, now, body, &keyring) {
         return Ok(signature);
     }
-    let mended = keyrings.after_refusal(secret, now).await;
+    let mended = keyrings.after_refusal(secret, now).await.map_err(|error| Failure::Transient(error.to_string()))?;
     mended
         .and_then(|keyring| outgoing::sign(id, now, body, &keyring))
         // A mistake of ours that a person must mend: no attempt is spent until then.
