@@ -78,8 +78,10 @@ impl Recorder for Counts {
     fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
 
     fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        // By its name, and by each of its labels' values behind that.
+        let values = key.labels().map(|label| format!(" {}", label.value())).collect::<String>();
         let mut counts = self.0.lock().expect("nobody has panicked with it");
-        Counter::from_arc(counts.entry(key.name().to_owned()).or_default().clone())
+        Counter::from_arc(counts.entry(format!("{}{values}", key.name())).or_default().clone())
     }
 
     fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
@@ -162,6 +164,16 @@ impl Passage {
         counts.get(metric).map_or(0, |count| count.load(Ordering::Relaxed))
     }
 
+    /// The metrics whose names begin so, with the values of their labels.
+    ///
+    /// # Panics
+    /// When something has panicked while it was counting.
+    pub fn metrics(&self, name: &str) -> BTreeMap<String, u64> {
+        let counts = self.counts.0.lock().expect("nobody has panicked with it");
+        let of_name = counts.iter().filter(|(metric, _)| metric.starts_with(name));
+        of_name.map(|(metric, count)| (metric.clone(), count.load(Ordering::Relaxed))).collect()
+    }
+
     /// Works on all doorbells. What came to `destination`, which is the end of its URL.
     ///
     /// # Panics
@@ -173,7 +185,8 @@ impl Passage {
                 break;
             }
             let invocation = Invocation { request_id: "request-1", deadline: NOW.plus(Duration::from_secs(60)), now: || NOW };
-            let worked = self.runtime.block_on(self.worker.work(batch_of(&doorbells), invocation));
+            let working = || self.runtime.block_on(self.worker.work(batch_of(&doorbells), invocation));
+            let worked = metrics::with_local_recorder(&self.counts, working);
             let response = worked.expect("a batch is worked on");
             assert!(response.batch_item_failures.is_empty(), "{response:?}");
             for doorbell in doorbells {

@@ -140,6 +140,20 @@ fn another_body_beside_a_signature_that_does_not_cover_it_is_a_replay_and_no_con
     assert_eq!(passage.delivered("/plain").len(), 1);
 }
 
+/// Each value of a dimension is a metric that is paid for by the month.
+#[test]
+fn types_that_somebody_made_up_are_one_metric() {
+    let contract = "[[contracts]]\nsource = \"stripe\"\nschema_version = { at = \"header:x-version\", is = [\"1\"] }\n";
+    let passage = passage("types = [\"push\"]\ntypes_per_content = 16\nkeep_headers = [\"x-version\"]", contract);
+    receive(&passage, &webhook(b"{}", "first", "push"));
+    for number in 0..12 {
+        receive(&passage, &webhook(b"{}", &format!("made-up-{number}"), &format!("type-{number}")));
+    }
+    passage.delivered("/plain");
+    let counted = [("ContractViolations stripe other".to_owned(), 12), ("ContractViolations stripe push".to_owned(), 1)];
+    assert_eq!(passage.metrics("ContractViolations"), counted.into());
+}
+
 #[test]
 fn what_was_captured_is_not_new_when_its_event_has_expired() {
     let passage = passage("dedupe_days = 35\nremember_days = 365", "");

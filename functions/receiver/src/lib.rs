@@ -101,7 +101,7 @@ impl Receiver {
     }
 
     async fn accept(&self, request: Request, now: Timestamp) -> Result<Answer<'_>, Rejection> {
-        let source = self.source(&request)?;
+        let source = self.source(&request).inspect_err(|_| counter!("UnknownSource").increment(1))?;
         let body_bytes = request.encoded_bytes();
         let accepted = self.accept_from(source, request, now).await;
         if let Err(rejection) = &accepted {

@@ -65,11 +65,15 @@ mod tests {
     #[test]
     fn every_rejection_has_its_status_and_a_uniform_body() {
         let (status, retry_after, body) = response(Rejection::UnknownSource);
-        assert_eq!((status, retry_after), (404, None));
+        assert_eq!((status, retry_after), (401, None));
         let body: serde_json::Value = serde_json::from_str(&body).unwrap();
-        assert_eq!(body["error"]["code"], "unknown_source");
+        assert_eq!(body["error"]["code"], "bad_signature");
         assert_eq!(body["requestId"], "r-1");
-        assert!(body["error"]["message"].as_str().unwrap().contains("no such source"));
+    }
+
+    #[test]
+    fn an_unknown_source_is_answered_like_a_known_one_without_a_signature() {
+        assert_eq!(response(Rejection::UnknownSource), response(Refusal::MissingSignature.into()));
     }
 
     #[test]

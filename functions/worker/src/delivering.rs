@@ -9,7 +9,7 @@ use aws_sdk_dynamodb::types::TransactWriteItem;
 use metrics::counter;
 use shared::{
     bodies::{BodyError, StoredBody},
-    config::{Destination, DestinationKind},
+    config::{Destination, DestinationKind, OTHER_TYPES},
     content::CONTENT_ENCODING,
     doorbell::{Doorbell, Group},
     event::Event,
@@ -239,7 +239,9 @@ impl<E: Exchange> Job<'_, E> {
         planned.map_err(|failure| {
             if failure.is_violation() {
                 let source = self.event.key.source.to_string();
-                let event_type = ascii(self.event.event_type.as_str());
+                let event_type = &self.event.event_type;
+                let of_source = self.worker.gateway.sources.get(&self.event.key.source);
+                let event_type = ascii(of_source.map_or(OTHER_TYPES, |source| source.counted_type(event_type)));
                 counter!("ContractViolations", "Source" => source, "EventType" => event_type).increment(1);
             }
             let reason = failure.to_string();

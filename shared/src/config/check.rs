@@ -10,7 +10,7 @@ use toml::Spanned;
 
 use super::{
     AnswerSpec, BODY_BYTES_MAX, ConfigError, DEDUPE_DAYS_DEFAULT, DEDUPE_DAYS_MAX, ENROLLED_SUFFIX, Gateway, OnConflict,
-    REMEMBER_DAYS_DEFAULT, REMEMBER_DAYS_MAX, Source, TYPES_PER_CONTENT_DEFAULT, TYPES_PER_CONTENT_MAX,
+    REMEMBER_DAYS_DEFAULT, REMEMBER_DAYS_MAX, RESERVED_SOURCE_NAMES, Source, TYPES_PER_CONTENT_DEFAULT, TYPES_PER_CONTENT_MAX,
     destination::check_destination,
     file::{AnswerEntry, File, SourceEntry},
     route::{add_contract, add_route},
@@ -96,6 +96,10 @@ pub(super) fn check_source(
     schemes: &BTreeMap<Spanned<String>, Scheme>,
 ) -> Result<Source, Fault> {
     let source = named("source", name, SourceName::parse)?;
+    if RESERVED_SOURCE_NAMES.contains(&source.as_str()) {
+        let message = format!("no source can be called `{source}`: keys of the ledger begin so; choose another name");
+        return Err(Fault::new(name.span(), message));
+    }
     let secret = entry.secret.ok_or_else(|| {
         Fault::new(
             name.span(),

@@ -61,6 +61,8 @@ pub const TYPES_PER_CONTENT_DEFAULT: u8 = 2;
 pub const TYPES_PER_CONTENT_MAX: u8 = 16;
 /// How long a dead letter is kept, in days: SQS's longest retention, which `infra/template.yaml` asks for.
 pub const DEAD_LETTER_DAYS: u64 = 14;
+/// Names that no source may have: with them begin, or may begin one day, keys of the ledger that are no events.
+pub const RESERVED_SOURCE_NAMES: [&str; 8] = ["audit", "dead", "destination", "late", "order", "published", "tenant", "wait"];
 /// Most routes of one source.
 pub const ROUTES_PER_SOURCE_MAX: usize = 100;
 /// Most destinations of one source: their doorbells go out in one request, and their names stand on the event.
@@ -115,6 +117,9 @@ pub struct Gateway {
     /// Where events go.
     pub destinations: BTreeMap<DestinationName, Destination>,
 }
+
+/// What types that the configuration does not name are counted under.
+pub const OTHER_TYPES: &str = "other";
 
 /// A configured sender.
 #[derive(Clone, Debug)]
@@ -174,6 +179,13 @@ impl Source {
     pub fn names_type(&self, event_type: &EventType) -> bool {
         let by_route = || self.routes.iter().flat_map(|route| &route.types).any(|pattern| pattern.names(event_type));
         self.types.contains(event_type) || by_route()
+    }
+
+    /// The name that a type is counted under: its own if the configuration has it, else `other`. A type is its sender's text, and each
+    /// value of a metric's dimension is a metric that is paid for.
+    pub fn counted_type<'t>(&self, event_type: &'t EventType) -> &'t str {
+        let by_contract = || self.contracts.iter().flat_map(|contract| &contract.types).any(|pattern| pattern.names(event_type));
+        if self.names_type(event_type) || by_contract() { event_type.as_str() } else { OTHER_TYPES }
     }
 }
 

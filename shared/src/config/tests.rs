@@ -209,6 +209,16 @@ fn a_source_says_what_becomes_of_another_body_under_a_known_id() {
 }
 
 #[test]
+fn no_source_has_a_name_that_other_keys_of_the_ledger_begin_with() {
+    let named = |name: &str| Gateway::parse(&format!("[sources.{name}]\nscheme = \"github\"\nsecret = \"a\""), "gateway.toml");
+    for name in RESERVED_SOURCE_NAMES {
+        let message = named(name).unwrap_err().to_string();
+        assert!(message.starts_with("gateway.toml:1:10: no source can be called"), "{message}");
+        assert!(named(&format!("{name}s")).is_ok());
+    }
+}
+
+#[test]
 fn what_was_signed_is_remembered_for_at_least_as_long_as_the_event() {
     let days = |settings: &str| {
         source(&format!("scheme = \"github\"\nsecret = \"a\"\n{settings}")).map(|source| source.remembered.as_secs() / 86_400)

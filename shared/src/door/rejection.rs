@@ -11,8 +11,8 @@ use crate::{
 /// Why a webhook is not accepted. Nothing of it has been written.
 #[derive(Debug, thiserror::Error)]
 pub enum Rejection {
-    /// The path ends in the name of no source.
-    #[error("there is no such source; the URL ends in the name of a configured one")]
+    /// The path ends in the name of no source. In the words of a source that is there: which there are, nobody without a secret is told.
+    #[error("the signature is missing")]
     UnknownSource,
     /// Its webhooks come by other methods.
     #[error("this source takes {allowed}")]
@@ -79,8 +79,7 @@ impl Rejection {
     pub const fn status(&self) -> u16 {
         match self {
             Self::Malformed(_) => 400,
-            Self::BadSignature(_) | Self::Stale(_) => 401,
-            Self::UnknownSource => 404,
+            Self::BadSignature(_) | Self::Stale(_) | Self::UnknownSource => 401,
             Self::EnrolmentClosed => 403,
             Self::Handshake { status, .. } => *status,
             Self::MethodNotAllowed { .. } => 405,
@@ -94,9 +93,8 @@ impl Rejection {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Malformed(_) => "malformed",
-            Self::BadSignature(_) => "bad_signature",
+            Self::BadSignature(_) | Self::UnknownSource => "bad_signature",
             Self::Stale(_) => "stale",
-            Self::UnknownSource => "unknown_source",
             Self::EnrolmentClosed => "enrolment_closed",
             Self::Handshake { .. } => "handshake_refused",
             Self::MethodNotAllowed { .. } => "method_not_allowed",

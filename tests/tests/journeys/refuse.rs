@@ -112,7 +112,7 @@ fn an_unknown_source_is_refused() {
         let sample = stack.sample("partner");
         let webhook = stack.sign(&sample).await;
         for unknown in ["nobody", "PARTNER", "partner%20", "destination"] {
-            expect_error(&stack.post(unknown, &webhook).await, 404);
+            expect_error(&stack.post(unknown, &webhook).await, 401);
         }
         untouched(stack, &sample).await;
     });
