@@ -119,7 +119,10 @@ async fn accept(stack: &Stack, args: &SettleArgs, now: Timestamp, out: &mut impl
         return Ok(Outcome::Yes);
     }
     let Some(body) = stack.ledger.quarantined_body(&second).await? else {
-        writeln!(out, "it has left quarantine at this moment: somebody else has settled it")?;
+        writeln!(
+            out,
+            "its body is not there any more: somebody else has settled it at this moment, or it is a replay whose first event has expired"
+        )?;
         return Ok(Outcome::No);
     };
     let body = renew(stack, &second.event, body).await?;

@@ -83,6 +83,31 @@ fn types_that_somebody_made_up_keep_no_genuine_one_out_whose_type_is_named() {
 }
 
 #[test]
+fn another_type_under_the_id_of_an_event_takes_no_genuine_ones_place() {
+    for settings in ["types = [\"push\", \"issues\"]", "types_per_content = 3"] {
+        let passage = passage(settings, "");
+        assert_eq!(receive(&passage, &webhook(b"{}", "first", "push")), told("accepted", "first"), "{settings}");
+        for _ in 0..2 {
+            let captured = webhook(b"{}", "first", "issues");
+            assert_eq!(receive(&passage, &captured), told("duplicate", "first"), "{settings}");
+        }
+        assert_eq!(receive(&passage, &webhook(b"{}", "genuine", "issues")), told("accepted", "genuine"), "{settings}");
+        assert_eq!(receive(&passage, &webhook(b"{}", "again", "issues")), told("duplicate", "genuine"), "{settings}");
+        assert_eq!(receive(&passage, &webhook(b"{}", "again", "push")), told("duplicate", "first"), "{settings}");
+    }
+}
+
+#[test]
+fn a_captured_retry_that_is_not_the_same_to_the_byte_is_the_first() {
+    let passage = passage("event = { id = \"header:x-github-delivery\", ignore = [\"/sent_at\"] }", "");
+    assert_eq!(receive(&passage, &webhook(br#"{"a":1,"sent_at":1}"#, "first", "push")), told("accepted", "first"));
+    let retry = br#"{"a":1,"sent_at":2}"#;
+    assert_eq!(receive(&passage, &webhook(retry, "first", "push")), told("duplicate", "first"));
+    assert_eq!(receive(&passage, &webhook(retry, "made-up", "push")), told("duplicate", "first"));
+    assert_eq!(passage.delivered("/plain").len(), 1);
+}
+
+#[test]
 fn an_id_that_somebody_took_beforehand_keeps_no_genuine_webhook_out() {
     let passage = passage("", "");
     let captured = webhook(b"captured elsewhere", "next", "push");

@@ -101,6 +101,16 @@ impl SignedContent {
         }
     }
 
+    /// Whether the event of this item came of the claim: it has this content, or is known by the same, as a retry with another time is;
+    /// and it is of the claim's type, where one content may be an event of each of several. Else somebody has claimed the content, under
+    /// that type, for the id of an event of another type.
+    fn is_recorded_as(&self, item: &Item, claim: &ContentClaim, event: &Event) -> bool {
+        let of_type = self.types == ContentTypes::Signed || read_string(item, "type") == Some(&claim.event_type);
+        let compared = read_binary(item, "compared_sha256").or_else(|| read_binary(item, "sha256"));
+        let is_same = compared == Some(event.compared().as_bytes().as_slice());
+        of_type && (is_same || content_digest(item) == Some(self.sha256))
+    }
+
     fn is_of(&self, claim: &ContentClaim, event: &Event) -> bool {
         !matches!(self.types, ContentTypes::Unnamed(_)) || claim.event_type == event.event_type.as_str()
     }
@@ -174,7 +184,7 @@ impl Ledger {
         let first = EventKey { source: event.key.source.clone(), event_id: claim.event_id.clone() };
         let held_until = claim.claimed_at.plus(Duration::from_secs(CONTENT_CLAIM_SECONDS));
         match self.find_item(&first, event.received_at).await? {
-            Some(item) if first == event.key || content_digest(&item) == Some(content.sha256) => {
+            Some(item) if first == event.key || content.is_recorded_as(&item, &claim, event) => {
                 return Ok(Owner::Event(first, item));
             }
             // It may have been recorded and may have expired since: what was captured then is not new again.

@@ -1,6 +1,7 @@
 //! Quarantine: what came beside an event and is none itself, until its source's policy or a person makes it one.
 //!
-//! A *conflict* is another body under an event's id; a *replay* is what was signed for an event, under another id. Whatever makes
+//! A *conflict* is another body under an event's id; a *replay* is what was signed for an event, under another id or
+//! another type, or with another part that is not signed. Whatever makes
 //! one of them an event does so through [`Ledger::accept`]: the event comes first, under an id of its own that follows from the
 //! id and the body, and only then is it taken out of quarantine. After a crash between the two it can be accepted again, and is
 //! the same event.
@@ -285,10 +286,12 @@ impl Ledger {
         if let Some(body) = read_body(&item) {
             return Ok(Some(body));
         }
-        // It is the first's, which is there for as long.
+        // It is the first's, which may have expired before.
         let get = self.client.get_item().table_name(&self.table).consistent_read(true);
         let get = get.set_key(Some(item_key(second.first.to_string(), "event".to_owned())));
-        Ok(get.send().await.map_err(|error| LedgerError::of(&error))?.item.as_ref().and_then(read_body))
+        let first = get.send().await.map_err(|error| LedgerError::of(&error))?.item;
+        let is_same = |first: &Item| read_binary(first, "sha256") == Some(second.event.sha256.as_bytes().as_slice());
+        Ok(first.filter(is_same).as_ref().and_then(read_body))
     }
 
     /// All deliveries of an event that somebody has claimed. A strongly consistent read.
