@@ -121,7 +121,7 @@ async fn accept(stack: &Stack, args: &SettleArgs, now: Timestamp, out: &mut impl
     let Some(body) = stack.ledger.quarantined_body(&second).await? else {
         writeln!(
             out,
-            "its body is not there any more: somebody else has settled it at this moment, or it is a replay whose first event has expired"
+            "not accepted: its body is gone. Somebody else has just accepted or rejected it, or it is a replay and the first event has expired"
         )?;
         return Ok(Outcome::No);
     };
