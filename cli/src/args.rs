@@ -34,8 +34,10 @@ pub enum Command {
     Check(CheckArgs),
     /// Look at events of a stack and at what is in quarantine beside them, and settle that
     Events(EventsArgs),
-    /// Tell how destinations of a stack are, pause one, or let it go on
+    /// Tell how destinations of a stack are, pause one, or let it go on; hand out its key, or rotate that
     Destinations(DestinationsArgs),
+    /// Look at the keys that prove a source's webhooks, and replace one that got out
+    Keys(KeysArgs),
 }
 
 /// `posthouse verify`
@@ -273,6 +275,103 @@ pub enum DestinationsCommand {
     Pause(PauseArgs),
     /// Let a paused destination go on, and forget how it failed; what waits there is rung for within two minutes
     Resume(DestinationArgs),
+    /// Print the key that a destination verifies our signatures with: a secret, but for v1a
+    Key(DestinationKeyArgs),
+    /// Give a destination another key, beside the one that it has until the overlap is over
+    Rotate(RotateArgs),
+}
+
+/// The file that the template ships.
+const SHIPPED_CONFIG: &str = "infra/gateway/gateway.toml";
+
+/// A stack, and the configuration that it was deployed with.
+#[derive(Debug, Args)]
+pub struct ConfiguredArgs {
+    /// The stack, as it was deployed
+    #[arg(long, value_name = "NAME")]
+    pub stack: String,
+    /// The configuration that it was deployed with
+    #[arg(long, value_name = "GATEWAY.TOML", default_value = SHIPPED_CONFIG)]
+    pub config: PathBuf,
+}
+
+/// `posthouse destinations key`
+#[derive(Debug, Args)]
+pub struct DestinationKeyArgs {
+    /// Of which stack.
+    #[command(flatten)]
+    pub of: ConfiguredArgs,
+    /// The destination, as gateway.toml names it
+    #[arg(value_parser = DestinationName::parse)]
+    pub destination: DestinationName,
+}
+
+/// `posthouse keys show`
+#[derive(Debug, Args)]
+pub struct SourceKeysArgs {
+    /// Of which stack.
+    #[command(flatten)]
+    pub of: ConfiguredArgs,
+    /// The source, as gateway.toml names it
+    #[arg(value_parser = SourceName::parse)]
+    pub source: SourceName,
+}
+
+/// Longest overlap of two keys, in days.
+pub const OVERLAP_DAYS_MAX: i64 = 90;
+
+/// `posthouse destinations rotate`
+#[derive(Debug, Args)]
+pub struct RotateArgs {
+    /// Which destination.
+    #[command(flatten)]
+    pub which: DestinationKeyArgs,
+    /// How long the key that it has goes on signing too, in days; 0 if that one got out
+    #[arg(long, value_name = "DAYS", default_value_t = 7, value_parser = clap::value_parser!(u16).range(0..=OVERLAP_DAYS_MAX))]
+    pub overlap_days: u16,
+    /// For a destination with `signing_key = "own"`: a file with the new secret, if the other side has chosen it
+    #[arg(long, value_name = "FILE")]
+    pub secret_file: Option<PathBuf>,
+    /// Say what would happen, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `posthouse keys`
+///
+/// Region and credentials are found as by other AWS tools: AWS_REGION, AWS_PROFILE, single sign-on, roles.
+#[derive(Debug, Args)]
+#[command(arg_required_else_help = true, subcommand_required = true)]
+pub struct KeysArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: KeysCommand,
+}
+
+/// The commands about the keys of sources.
+#[derive(Debug, Subcommand)]
+pub enum KeysCommand {
+    /// List the keys of a source by their position, and which event each has verified last; never the secrets
+    Show(SourceKeysArgs),
+    /// Put a new key in the place of one that got out, without an overlap
+    Replace(ReplaceArgs),
+}
+
+/// `posthouse keys replace`
+#[derive(Debug, Args)]
+pub struct ReplaceArgs {
+    /// Which source.
+    #[command(flatten)]
+    pub which: SourceKeysArgs,
+    /// A file with the new secret, as the provider shows it
+    #[arg(long, value_name = "FILE")]
+    pub secret_file: PathBuf,
+    /// Replace only the key at this position, counted from 1 as `keys show` does, and leave the others. Without it, all of them go
+    #[arg(long, value_name = "NUMBER")]
+    pub position: Option<usize>,
+    /// Say what would happen, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// `posthouse destinations show` and `posthouse destinations resume`

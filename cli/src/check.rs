@@ -1,7 +1,7 @@
 //! `posthouse check`: whether a configuration can be used, and what in it is doubtful.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io::Write,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
@@ -9,9 +9,10 @@ use std::{
 use reqwest::Url;
 use shared::{
     config::{Auth, DestinationKind, Gateway, HttpDestination, Source},
+    names::DestinationName,
     networks,
     routing::Routing,
-    signatures::{Algorithm, Scheme},
+    signatures::{Algorithm, Scheme, outgoing::SigningKey},
 };
 
 use crate::{
@@ -81,7 +82,36 @@ fn warnings(gateway: &Gateway) -> Vec<String> {
             warnings.extend(out_of_reach(http).map(|words| format!("destination `{name}`: {words}")));
         }
     }
+    warnings.extend(shared_secrets(gateway));
     warnings
+}
+
+/// A secret that is shown to several hosts, each of which could then pose as the others: to them as us, or as us to them.
+fn shared_secrets(gateway: &Gateway) -> impl Iterator<Item = String> {
+    let mut uses: BTreeMap<String, Vec<(&DestinationName, String)>> = BTreeMap::new();
+    for (name, destination) in &gateway.destinations {
+        let DestinationKind::Http(http) = &destination.kind else { continue };
+        let signing = http.signing.as_ref().map(|signing| match &signing.key {
+            SigningKey::Own => format!("the keys in `{}` sign for", signing.secret),
+            SigningKey::Derived { name } => format!("the key derived from `{}` for `{name}` signs for", signing.secret),
+        });
+        let credential = match &http.auth {
+            Some(Auth::Bearer(secret) | Auth::Basic(secret) | Auth::ApiKey { secret, .. }) => {
+                Some(format!("the credential in `{secret}` is shown to"))
+            }
+            // Only the token endpoint sees it.
+            Some(Auth::OAuth(_)) | None => None,
+        };
+        let host = Url::parse(&http.url).ok().and_then(|url| Some(url.host_str()?.to_owned())).unwrap_or_default();
+        for used in signing.into_iter().chain(credential) {
+            uses.entry(used).or_default().push((name, host.clone()));
+        }
+    }
+    let several = uses.into_iter().filter(|(_, at)| at.iter().any(|(_, host)| *host != at[0].1));
+    several.map(|(used, at)| {
+        let names: Vec<String> = at.iter().map(|(name, host)| format!("`{name}` ({host})")).collect();
+        format!("{used} destinations at several hosts, and each of them could pose as another: {}", names.join(", "))
+    })
 }
 
 fn doubts(source: &Source, gateway: &Gateway) -> impl Iterator<Item = String> {

@@ -5,13 +5,15 @@ use std::io::Write;
 use shared::{ledger::DestinationState, names::DestinationName, time::Timestamp};
 
 use crate::{
-    Outcome, Stop,
+    Outcome, Stop, Surroundings,
     args::{DestinationsArgs, DestinationsCommand},
+    destination_keys,
     stack::Stack,
 };
 
 /// Runs one of the commands.
-pub(crate) async fn run(args: &DestinationsArgs, now: Timestamp, out: &mut impl Write) -> Result<Outcome, Stop> {
+pub(crate) async fn run(args: &DestinationsArgs, mut surroundings: Surroundings, out: &mut impl Write) -> Result<Outcome, Stop> {
+    let now = surroundings.now;
     match &args.command {
         DestinationsCommand::Show(args) => {
             let state = Stack::find(&args.stack).await?.ledger.destination_state(&args.destination).await?;
@@ -35,6 +37,8 @@ pub(crate) async fn run(args: &DestinationsArgs, now: Timestamp, out: &mut impl 
                 false => writeln!(out, "{} was not paused; its circuit is closed", args.destination)?,
             }
         }
+        DestinationsCommand::Key(args) => destination_keys::show(args, now, out).await?,
+        DestinationsCommand::Rotate(args) => destination_keys::rotate(args, &mut surroundings, out).await?,
     }
     Ok(Outcome::Yes)
 }

@@ -149,8 +149,8 @@ async fn renew(stack: &Stack, event: &Event, body: StoredBody) -> Result<StoredB
     let unmoved = |error: shared::bodies::BodyError| Stop::Asked(error.to_string());
     let bytes = stack.bodies.read(event, body).await.map_err(unmoved)?;
     let kept = match event.part {
-        Some(_) => stack.bodies.keep_shared(&event.sha256, &bytes).await,
-        None => stack.bodies.keep(&event.sha256, &bytes).await,
+        Some(_) => stack.bodies.prepare_shared(&event.sha256, &bytes),
+        None => stack.bodies.prepare(&event.sha256, &bytes),
     };
     kept.map_err(unmoved)
 }

@@ -8,11 +8,13 @@ mod advice;
 pub mod args;
 mod capture;
 mod check;
+mod destination_keys;
 mod destinations;
 mod events;
 mod files;
 mod handshakes;
 mod judgement;
+mod keys;
 mod page;
 mod providers;
 mod samples;
@@ -120,6 +122,7 @@ pub async fn run(cli: Cli, surroundings: Surroundings, out: &mut impl Write) -> 
         Command::Providers(args) => providers::run(&args, out),
         Command::Check(args) => check::run(&args, surroundings, out),
         Command::Events(args) => events::run(&args, surroundings.now, out).await,
-        Command::Destinations(args) => destinations::run(&args, surroundings.now, out).await,
+        Command::Destinations(args) => destinations::run(&args, surroundings, out).await,
+        Command::Keys(args) => keys::run(&args, surroundings, out).await,
     }
 }

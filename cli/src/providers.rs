@@ -137,9 +137,9 @@ impl Provider {
             Some(alternative) => advice::secret_form(alternative),
             None => String::new(),
         };
-        let mut secrets = vec![format!("`<stack>/{secret}`: {form}")];
+        let mut secrets = vec![format!("`<stack>/source/{secret}`: {form}")];
         if self.needs_handshake_secret() {
-            secrets.push(format!("`<stack>/{}-handshake`: the word that the provider's handshake must show", self.name));
+            secrets.push(format!("`<stack>/source/{}-handshake`: the word that the provider's handshake must show", self.name));
         }
         secrets
     }

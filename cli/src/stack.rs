@@ -9,6 +9,7 @@ use shared::{
     bodies::Bodies,
     doorbell::Bell,
     ledger::Ledger,
+    secrets::Keyrings,
 };
 
 use crate::Stop;
@@ -22,6 +23,10 @@ pub(crate) struct Stack {
     pub(crate) ledger: Ledger,
     pub(crate) bodies: Bodies,
     pub(crate) bell: Bell,
+    /// The keyrings that prove webhooks.
+    pub(crate) source_keyrings: Keyrings,
+    /// The keyrings that deliveries are signed with.
+    pub(crate) destination_keyrings: Keyrings,
 }
 
 impl Stack {
@@ -36,6 +41,8 @@ impl Stack {
             ledger: Ledger::new(&config, output("LedgerTableName")?).remembering(output("ContentTableName")?),
             bodies: Bodies::new(&config, output("BodiesBucketName")?),
             bell: Bell::new(&config, output("DoorbellQueueUrl")?),
+            source_keyrings: Keyrings::new(&config, format!("{name}/source/")),
+            destination_keyrings: Keyrings::new(&config, format!("{name}/destination/")),
         })
     }
 }

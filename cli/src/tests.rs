@@ -213,6 +213,44 @@ async fn what_can_never_work_is_a_warning() {
 }
 
 #[tokio::test]
+async fn a_secret_that_several_hosts_are_shown_is_a_warning() {
+    let said = async |one: &str, other: &str| {
+        let destination = |name: &str, settings: &str| format!("[destinations.{name}]\ntype = \"http\"\n{settings}\n");
+        let path = file("hosts.toml", destination("one", one) + &destination("other", other));
+        let said = posthouse(&["check", name(&path)], "", b"").await;
+        said.is(0, "2 destinations");
+        said.text()
+    };
+    let (a, b) = ("url = \"https://a.example.com/\"\n", "url = \"https://b.example.com/\"\n");
+    let bearer = "auth = { type = \"bearer\", secret = \"s\" }";
+    let client = |host: &str| {
+        format!("auth = {{ type = \"oauth2\", token_url = \"https://{host}/\", client_id = \"c\", secret = \"s\" }}")
+    };
+    for (one, other, warned) in [
+        ("secret = \"s\"".to_owned(), "secret = \"s\"".to_owned(), None),
+        ("secret = \"s\"\nsigning_key = \"own\"".to_owned(), "secret = \"s\"".to_owned(), None),
+        (
+            "secret = \"s\"\nsigning_key = \"own\"".to_owned(),
+            "secret = \"s\"\nsigning_key = \"own\"".to_owned(),
+            Some("the keys in `s` sign for destinations at several hosts"),
+        ),
+        (
+            "secret = \"s\"".to_owned(),
+            "secret = \"s\"\nsigning_name = \"one\"".to_owned(),
+            Some("the key derived from `s` for `one` signs for destinations at several hosts"),
+        ),
+        (bearer.to_owned(), bearer.to_owned(), Some("the credential in `s` is shown to destinations at several hosts")),
+        (client("l.example.com"), client("l.example.com"), None),
+    ] {
+        let text = said(&format!("{a}{one}"), &format!("{b}{other}")).await;
+        assert_eq!(text.contains("several hosts"), warned.is_some(), "{one} {other}: {text}");
+        assert!(text.contains(warned.unwrap_or_default()), "{text}");
+        let text = said(&format!("{a}{one}"), &format!("{a}{other}")).await;
+        assert!(!text.contains("several hosts"), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn a_registered_query_that_nothing_signs_is_a_warning() {
     for (scheme, is_warned) in [("github", true), ("twilio", false), ("trello", false), ("mailgun", true)] {
         let source = format!("[sources.a]\nscheme = \"{scheme}\"\nsecret = \"a\"\npublic_url = \"https://h/x?b=1\"\n");
@@ -229,7 +267,7 @@ async fn providers_are_listed_and_told_of() {
     assert_eq!(table.text().lines().count(), 1 + shared::signatures::preset::Preset::names().count());
     posthouse(&["providers", "aws-sns"], "", b"").await.is(0, "the signing key is public, and fetched");
     posthouse(&["providers", "twilio"], "", b"").await.is(0, "public_url = ");
-    posthouse(&["providers", "meta"], "", b"").await.is(0, "Into `<stack>/meta-handshake`: ");
+    posthouse(&["providers", "meta"], "", b"").await.is(0, "Into `<stack>/source/meta-handshake`: ");
     posthouse(&["providers", "asana"], "", b"").await.is(0, "secret = \"asana-enrolled\"");
     posthouse(&["providers", "slack", "--inline"], "", b"").await.is(0, "[schemes.slack]");
     posthouse(&["providers", "gihtub"], "", b"").await.is(2, "there is no preset `gihtub` (did you mean `github`");

@@ -27,6 +27,7 @@ DESTINATION_IN_CONFIG = re.compile(r"(?<=://127\.0\.0\.1:)4568(?=[/\"'])")
 """How the local configuration writes the destination's port: that of the default stack."""
 ENROLLED_SUFFIX = "-enrolled"
 OAUTH_SUFFIX = "-oauth"
+SECRET_KEYS = ("secret", "handshake_secret")
 ZIP_TIME = (2024, 1, 1, 0, 0, 0)
 
 Template = dict[str, Any]
@@ -120,6 +121,7 @@ def beside_config(path: Path) -> dict[str, bytes]:
 def secrets_of(config: bytes) -> dict[str, str]:
     """What each secret that the gateway configuration names starts as where the template does not make it.
 
+    By its name under the stack's: `source/…` for what a source names, `destination/…` for what a destination names.
     Random text, so that its source is never open. One that the receiver itself writes, when a provider's handshake
     brings it, is empty, with enrolment closed; one that the worker writes has a refresh token.
     """
@@ -127,15 +129,16 @@ def secrets_of(config: bytes) -> dict[str, str]:
         settings = tomllib.loads(config.decode())
     except tomllib.TOMLDecodeError as problem:
         raise StackError(f"The gateway configuration is not TOML: {problem}") from None
-    # Whatever else may be wrong with it, the functions say.
-    tables = [settings.get(section) for section in ("sources", "destinations")]
-    entries = [
-        entry for table in tables if isinstance(table, dict) for entry in table.values() if isinstance(entry, dict)
-    ]
-    proofs = [entry["auth"] for entry in entries if isinstance(entry.get("auth"), dict)]
-    named = {str(entry[key]) for entry in entries + proofs for key in ("secret", "handshake_secret") if key in entry}
-    basic = {str(proof.get("secret")) for proof in proofs if proof.get("type") == "basic"}
-    return {name: initial_secret(name, is_basic=name in basic) for name in sorted(named)}
+    starts = {}
+    for section, prefix in (("sources", "source/"), ("destinations", "destination/")):
+        table = settings.get(section)
+        # Whatever else may be wrong with it, the functions say.
+        entries = [entry for entry in table.values() if isinstance(entry, dict)] if isinstance(table, dict) else []
+        proofs = [entry["auth"] for entry in entries if isinstance(entry.get("auth"), dict)]
+        named = {str(entry[key]) for entry in entries + proofs for key in SECRET_KEYS if key in entry}
+        basic = {str(proof.get("secret")) for proof in proofs if proof.get("type") == "basic"}
+        starts.update({prefix + name: initial_secret(name, is_basic=name in basic) for name in sorted(named)})
+    return starts
 
 
 def initial_secret(name: str, *, is_basic: bool) -> str:

@@ -29,7 +29,16 @@ DEDUPE_DAYS_MAX = 90
 
 # The environment of each function: the code refuses to start without any of these, and reads no other.
 ENVIRONMENT = {
-    "ReceiverFunction": {"LEDGER_TABLE", "CONTENT_TABLE", "BODIES_BUCKET", "DOORBELL_QUEUE_URL", "SECRETS_PREFIX", "GATEWAY_CONFIG", "METRICS_NAMESPACE"},
+    "ReceiverFunction": {
+        "LEDGER_TABLE",
+        "CONTENT_TABLE",
+        "BODIES_BUCKET",
+        "DOORBELL_QUEUE_URL",
+        "SECRETS_PREFIX",
+        "FRONT_DOOR_SECRET",
+        "GATEWAY_CONFIG",
+        "METRICS_NAMESPACE",
+    },
     "WorkerFunction": {
         "LEDGER_TABLE",
         "BODIES_BUCKET",
@@ -49,13 +58,29 @@ ENVIRONMENT = {
 STARRED_RESOURCES = {
     ("ReceiverRole", "StoreLargeBodies"): "objects of one bucket; a body's key is its SHA-256",
     ("WorkerRole", "LoadLargeBodies"): "objects of one bucket; a body's key is its SHA-256",
-    ("ReceiverRole", "ReadSigningSecrets"): "the stack's prefix; gateway.toml names the secrets, the template does not know them",
-    ("ReceiverRole", "EnrolWhatHandshakesBring"): "secrets of the stack whose names end in `-enrolled`; gateway.toml names them",
-    ("WorkerRole", "ReadDestinationSecrets"): "the stack's prefix; gateway.toml names the secrets, the template does not know them",
-    ("WorkerRole", "KeepRefreshTokens"): "secrets of the stack whose names end in `-oauth`; gateway.toml names them",
-    ("RotationRole", "ReadKeyrings"): "the stack's prefix; an operator may rotate any secret of the stack",
-    ("RotationRole", "StageANewKeyring"): "the stack's prefix; an operator may rotate any secret of the stack",
+    ("ReceiverRole", "ReadSigningSecrets"): "the prefix of sources; gateway.toml names the secrets, the template does not know them",
+    ("ReceiverRole", "EnrolWhatHandshakesBring"): "secrets of sources whose names end in `-enrolled`; gateway.toml names them",
+    ("WorkerRole", "ReadDestinationSecrets"): "the prefix of destinations; gateway.toml names the secrets, the template does not know them",
+    ("WorkerRole", "KeepRefreshTokens"): "secrets of destinations whose names end in `-oauth`; gateway.toml names them",
+    ("RotationRole", "ReadKeyrings"): "both prefixes; an operator may rotate any secret of the stack",
+    ("RotationRole", "StageANewKeyring"): "both prefixes; an operator may rotate any secret of the stack",
 }
+
+SECRETS = "arn:${AWS::Partition}:secretsmanager:${AWS::Region}:${AWS::AccountId}:secret:${AWS::StackName}/"
+OF_SOURCES, OF_DESTINATIONS = f"{SECRETS}source/*", f"{SECRETS}destination/*"
+
+# Statements that take something away. All others allow.
+DENIED = {("ReceiverRole", "KeepToEvents"), ("ReceiverRole", "NameTheKey")}
+
+# Of the names that no source may have (RESERVED_SOURCE_NAMES), those whose keys the receiver writes and reads all the same.
+KEYS_OF_THE_RECEIVER = {"key"}
+
+# Alarms whose runbook has another name.
+RUNBOOKS = {"RequestsAlarm": "flood.md"}
+# Runbooks of what an operator does unasked.
+WITHOUT_ALARM = {"front-door.md"}
+NUMBERS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen"]
+NUMBERS += ["fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"]
 
 
 class TemplateLoader(yaml.SafeLoader):
@@ -209,10 +234,95 @@ def test_the_one_route_takes_any_method():
     assert properties("ReceiverIntegration")["PayloadFormatVersion"] == "2.0"
 
 
-def test_the_access_log_is_json_without_headers_or_query():
+def test_the_access_log_is_json_that_no_sender_can_write_into():
     line = json.loads(properties("WebhookStage")["AccessLogSettings"]["Format"])
-    assert {"requestId", "status", "path"} <= line.keys()
-    assert not [value for value in line.values() if "header" in value or "query" in value.lower() or "authorizer" in value]
+    # API Gateway puts the values in as they are. These are numbers, ids, times and addresses that AWS itself writes, and the
+    # route as it stands in the template.
+    written_by_aws = {
+        "requestId",
+        "requestTime",
+        "identity.sourceIp",
+        "routeKey",
+        "status",
+        "responseLength",
+        "responseLatency",
+        "integrationLatency",
+        "integration.integrationStatus",
+        "integration.requestId",
+    }
+    assert {value.removeprefix("$context.") for value in line.values()} <= written_by_aws
+    # What the runbooks filter by.
+    assert {"status", "sourceIp", "integrationRequestId"} <= line.keys()
+
+
+def test_a_distribution_is_there_only_for_those_who_ask_for_it():
+    assert TEMPLATE["Parameters"]["FrontDoor"]["Default"] == "direct"
+    assert TEMPLATE["Parameters"]["FrontDoor"]["AllowedValues"] == ["direct", "both", "cloudfront"]
+    assert TEMPLATE["Conditions"]["HasDistribution"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "FrontDoor"}, "direct"]}]}
+    conditional = {name for name, resource in RESOURCES.items() if resource.get("Condition") == "HasDistribution"}
+    assert conditional == {"Distribution", "FrontDoorSecret"} == resources_of("AWS::CloudFront::Distribution").keys() | {"FrontDoorSecret"}
+    of_distribution, of_api = "https://${Distribution.DomainName}/v1/webhooks", "${WebhookApi.ApiEndpoint}/v1/webhooks"
+    urls = TEMPLATE["Outputs"]["WebhookUrl"]["Value"]["Fn::If"]
+    assert urls == ["HasDistribution", {"Fn::Sub": of_distribution}, {"Fn::Sub": of_api}]
+    assert TEMPLATE["Outputs"]["DirectWebhookUrl"]["Value"] == {"Fn::Sub": of_api}
+    assert TEMPLATE["Outputs"]["DistributionId"]["Condition"] == "HasDistribution"
+
+
+def test_only_when_the_api_is_closed_the_receiver_asks_for_the_header():
+    # While providers change over (`both`), it takes either.
+    assert TEMPLATE["Conditions"]["RefusesDirectRequests"] == {"Fn::Equals": [{"Ref": "FrontDoor"}, "cloudfront"]}
+    variable = properties("ReceiverFunction")["Environment"]["Variables"]["FRONT_DOOR_SECRET"]
+    assert variable == {"Fn::If": ["RefusesDirectRequests", "front-door", ""]}
+    assert properties("FrontDoorSecret")["Name"]["Fn::Sub"] == "${AWS::StackName}/source/front-door"
+
+
+def test_cloudfront_hands_on_everything_over_tls_and_keeps_nothing():
+    distribution = properties("Distribution")["DistributionConfig"]
+    (origin,) = distribution["Origins"]
+    assert origin["DomainName"] == {"Fn::Sub": "${WebhookApi}.execute-api.${AWS::Region}.${AWS::URLSuffix}"}
+    assert origin["CustomOriginConfig"]["OriginProtocolPolicy"] == "https-only"
+    assert origin["CustomOriginConfig"]["OriginSSLProtocols"] == ["TLSv1.2"]
+    assert origin["CustomOriginConfig"]["OriginReadTimeout"] > API_TIMEOUT_SECONDS
+    behavior = distribution["DefaultCacheBehavior"]
+    assert set(behavior["AllowedMethods"]) == {"GET", "HEAD", "OPTIONS", "PUT", "PATCH", "POST", "DELETE"}
+    assert behavior["ViewerProtocolPolicy"] == "https-only"
+    # The ids of AWS's managed policies CachingDisabled and AllViewerExceptHostHeader.
+    assert behavior["CachePolicyId"] == "4135ea2d-6df8-44a3-9df3-4b5a84be39ad"
+    assert behavior["OriginRequestPolicyId"] == "b689b0a8-53d0-40ab-baf2-68738e2966ac"
+    errors = {entry["ErrorCode"]: entry for entry in distribution["CustomErrorResponses"]}
+    assert {400, 403, 404, 405, 500, 502, 503, 504} == errors.keys()
+    assert all(entry == {"ErrorCode": code, "ErrorCachingMinTTL": 0} for code, entry in errors.items())
+    assert distribution["WebACLId"] == {"Fn::If": ["HasWebAcl", {"Ref": "WebAclArn"}, {"Ref": "AWS::NoValue"}]}
+
+
+def test_the_distribution_sends_the_key_of_the_version_that_the_stack_names():
+    (header,) = properties("Distribution")["DistributionConfig"]["Origins"][0]["OriginCustomHeaders"]
+    assert header["HeaderName"] == "posthouse-front-door"
+    reference = "{{resolve:secretsmanager:${FrontDoorSecret}:SecretString:current::${FrontDoorSecretVersion}}}"
+    assert header["HeaderValue"] == {"Fn::Sub": reference}
+    # As a keyring by itself, with letters and digits only: the value goes into a header.
+    assert properties("FrontDoorSecret")["GenerateSecretString"] == {
+        "SecretStringTemplate": "{}",
+        "GenerateStringKey": "current",
+        "PasswordLength": 48,
+        "ExcludePunctuation": True,
+    }
+    receiver = ROOT / "functions/receiver/src/front_door.rs"
+    assert f'"{header["HeaderName"]}"' in receiver.read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("WebAclArn", "arn:aws:wafv2:us-east-1:123456789012:global/webacl/a-b_1/0a1b2c3d-1234-1234-1234-0a1b2c3d4e5f", "arn:aws:wafv2:eu-central-1:123456789012:regional/webacl/a/0a1b"),
+        ("FrontDoorSecretVersion", "0a1b2c3d-1234-1234-1234-0a1b2c3d4e5f", "x}}{{resolve:ssm:a}}"),
+    ],
+)
+def test_a_parameter_of_the_front_door_is_named_whole(name, good, bad):
+    pattern = TEMPLATE["Parameters"][name]["AllowedPattern"]
+    assert re.search(pattern, "")
+    assert re.search(pattern, good)
+    assert not re.search(pattern, bad)
 
 
 def test_the_front_door_is_throttled():
@@ -358,31 +468,34 @@ def test_redrive_is_invoked_by_hand_only():
 # ---- Secrets and rotation ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", resources_of("AWS::SecretsManager::Secret"))
+@pytest.mark.parametrize("name", resources_of("AWS::SecretsManager::Secret").keys() - {"FrontDoorSecret"})
 def test_a_secret_starts_as_what_nobody_knows(name):
     secret = properties(name)
     assert "SecretString" not in secret
     # Letters and digits only: text that starts with a brace would be read as a keyring.
     assert secret["GenerateSecretString"] == {"PasswordLength": 32, "ExcludePunctuation": True}
-    assert secret["Name"]["Fn::Sub"].startswith("${AWS::StackName}/")
+    assert re.match(r"\$\{AWS::StackName\}/(source|destination)/[a-z-]+$", secret["Name"]["Fn::Sub"])
 
 
 def test_the_sample_configuration_names_only_secrets_of_the_stack():
     configuration = tomllib.loads((ROOT / "infra/gateway/gateway.toml").read_text())
-    entries = [*configuration["sources"].values(), *configuration["destinations"].values()]
-    used = {entry["secret"] for entry in entries if "secret" in entry}
+    used = {
+        f"{prefix}/{entry['secret']}"
+        for prefix, section in [("source", "sources"), ("destination", "destinations")]
+        for entry in configuration[section].values()
+        if "secret" in entry
+    }
     created = {
         secret["Properties"]["Name"]["Fn::Sub"].removeprefix("${AWS::StackName}/")
         for secret in resources_of("AWS::SecretsManager::Secret").values()
+        if "Condition" not in secret
     }
     assert used == created
 
 
-def test_only_the_secret_with_both_ends_ours_rotates_by_itself_and_never_on_deployment():
-    (schedule,) = resources_of("AWS::SecretsManager::RotationSchedule").values()
-    assert schedule["Properties"]["SecretId"] == {"Ref": "DeliverySigningSecret"}
-    assert schedule["Properties"]["RotateImmediatelyOnUpdate"] is False
-    assert schedule["DependsOn"] == "SecretsManagerMayInvokeRotation"
+def test_nothing_rotates_by_itself():
+    # Every secret has another end, which somebody must change as well.
+    assert resources_of("AWS::SecretsManager::RotationSchedule") == {}
 
 
 def test_secrets_manager_may_invoke_rotation_from_this_account_only():
@@ -405,7 +518,7 @@ def test_a_function_has_a_role_of_its_own_and_nothing_is_added_to_it(name):
 
 @pytest.mark.parametrize(("role", "statement"), STATEMENTS)
 def test_a_statement_names_its_verbs(role, statement):
-    assert statement["Effect"] == "Allow"
+    assert statement["Effect"] == ("Deny" if (role, statement["Sid"]) in DENIED else "Allow")
     assert {"NotAction", "NotResource"}.isdisjoint(statement)
     starred = [action for action in as_list(statement["Action"]) if "*" in action]
     assert starred == []
@@ -418,7 +531,7 @@ def test_a_statement_names_its_resources(role, statement):
         text = resource.get("Fn::Sub", "")
         if "*" in text:
             assert (role, statement["Sid"]) in STARRED_RESOURCES
-            secrets = r".+[:}]secret:\$\{AWS::StackName\}/\*(-(enrolled|oauth)-\?{6})?"
+            secrets = r".+[:}]secret:\$\{AWS::StackName\}/(source/\*(-enrolled-\?{6})?|destination/\*(-oauth-\?{6})?)"
             assert re.fullmatch(secrets + r"|\$\{BodiesBucket\.Arn\}/\*", text), text
 
 
@@ -428,18 +541,100 @@ def test_only_rotation_writes_secrets_and_receiver_and_worker_those_that_are_the
         return re.search(rf'{name}_SUFFIX: &str = "(.+)";', (ROOT / "shared/src/config" / file).read_text())[1]
 
     enrolled, oauth = suffix("ENROLLED", "mod.rs"), suffix("OAUTH", "http/auth.rs")
-    prefix = "arn:${AWS::Partition}:secretsmanager:${AWS::Region}:${AWS::AccountId}:secret:${AWS::StackName}/*"
-    writers = {
-        role: resource["Fn::Sub"]
-        for role, statement in (param.values for param in STATEMENTS)
-        for resource in as_list(statement["Resource"])
-        if "secretsmanager:PutSecretValue" in as_list(statement["Action"])
+    assert who_may("secretsmanager:PutSecretValue") == {
+        "RotationRole": [OF_SOURCES, OF_DESTINATIONS],
+        "ReceiverRole": [f"{OF_SOURCES}{enrolled}-??????"],
+        "WorkerRole": [f"{OF_DESTINATIONS}{oauth}-??????"],
     }
-    assert writers == {
-        "RotationRole": prefix,
-        "ReceiverRole": f"{prefix}{enrolled}-??????",
-        "WorkerRole": f"{prefix}{oauth}-??????",
+
+
+def test_only_rotation_reads_secrets_of_sources_and_of_destinations():
+    assert who_may("secretsmanager:GetSecretValue") == {
+        "RotationRole": [OF_SOURCES, OF_DESTINATIONS],
+        "ReceiverRole": [OF_SOURCES],
+        "WorkerRole": [OF_DESTINATIONS],
     }
+    assert prefix_of("ReceiverFunction") == "${AWS::StackName}/source/"
+    assert prefix_of("WorkerFunction") == "${AWS::StackName}/destination/"
+    others = [param.values for param in STATEMENTS if param.values[0] not in {"RotationRole", "ReceiverRole", "WorkerRole"}]
+    assert not [role for role, statement in others if "secretsmanager" in str(statement)]
+
+
+def prefix_of(function):
+    return properties(function)["Environment"]["Variables"]["SECRETS_PREFIX"]["Fn::Sub"]
+
+
+def who_may(action):
+    """The resources on which each role may do this."""
+    allowed = {}
+    for role, statement in (param.values for param in STATEMENTS):
+        if action in as_list(statement["Action"]):
+            assert statement["Effect"] == "Allow"
+            allowed.setdefault(role, []).extend(resource["Fn::Sub"] for resource in as_list(statement["Resource"]))
+    return allowed
+
+
+def statement_of(role, sid):
+    (found,) = [param.values[1] for param in STATEMENTS if (param.values[0], param.values[1]["Sid"]) == (role, sid)]
+    return found
+
+
+def reserved_names():
+    text = (ROOT / "shared/src/config/mod.rs").read_text()
+    return set(re.findall('"([a-z]+)"', re.search(r"RESERVED_SOURCE_NAMES: \[&str; \d+\] =\s*\[([^]]+)\]", text)[1]))
+
+
+def test_the_receiver_is_kept_to_events_of_the_ledger():
+    statement = statement_of("ReceiverRole", "KeepToEvents")
+    patterns = statement["Condition"]["ForAnyValue:StringLike"]["dynamodb:LeadingKeys"]
+    refused = reserved_names() - KEYS_OF_THE_RECEIVER
+    assert sorted(patterns) == sorted([*refused, *(f"{name}#*" for name in refused)])
+
+    def is_refused(key):
+        # A star is the only sign that IAM gives a meaning here.
+        return any(re.fullmatch(re.escape(pattern).replace(r"\*", ".*"), key) for pattern in patterns)
+
+    assert all(map(is_refused, ["audit", "destination#app", "order#app#0a1b", "wait#1#2"]))
+    # Names are letters, digits and hyphens: no event of a legal source has a key that is refused.
+    for source in ["waiting", "wait-1", "auditor", "a-destination", "orders", "latest", "github", "key2"]:
+        assert not is_refused(f"{source}#evt_1#wait#1"), source
+    # Without a key the patterns would be compared with nothing, and let it through.
+    without_key = statement_of("ReceiverRole", "NameTheKey")
+    assert without_key["Condition"] == {"Null": {"dynamodb:LeadingKeys": "true"}}
+    of_ledger = {
+        action
+        for role, allowed in (param.values for param in STATEMENTS)
+        for action in as_list(allowed["Action"])
+        if role == "ReceiverRole" and allowed["Effect"] == "Allow" and allowed["Resource"] == {"Fn::GetAtt": "LedgerTable.Arn"}
+    }
+    for denied in (statement, without_key):
+        assert set(denied["Action"]) == of_ledger
+        assert denied["Resource"] == {"Fn::GetAtt": "LedgerTable.Arn"}
+
+
+def conditions(operator_prefix):
+    return [
+        (statement, operator, key)
+        for _, statement in (param.values for param in STATEMENTS)
+        for operator, keys in statement.get("Condition", {}).items()
+        for key in keys
+        if operator.startswith(operator_prefix)
+    ]
+
+
+def test_a_condition_on_all_values_is_not_met_by_none():
+    on_all = conditions("ForAllValues:")
+    assert on_all, "the auditor's watermark"
+    for statement, _, key in on_all:
+        assert statement["Effect"] == "Allow", "a Deny on all values would not hold for none"
+        assert statement["Condition"]["Null"][key] == "false"
+
+
+def test_a_missing_body_is_told_from_a_refusal():
+    # S3 says 404 only to who may list the bucket, and nothing else may.
+    assert statement_of("WorkerRole", "TellAMissingBodyFromARefusal")["Resource"] == {"Fn::GetAtt": "BodiesBucket.Arn"}
+    listing = [param.values[0] for param in STATEMENTS if "s3:ListBucket" in as_list(param.values[1]["Action"])]
+    assert listing == ["WorkerRole"]
 
 
 TARGETS = {
@@ -510,7 +705,7 @@ def test_a_role_may_write_to_its_own_log_group_only(role, log_group):
 @pytest.mark.parametrize("name", ALARMS)
 def test_an_alarm_says_what_happened_and_links_to_its_runbook(name):
     description = ALARMS[name]["Properties"]["AlarmDescription"]["Fn::Sub"]
-    runbook = re.sub(r"(?<!^)(?=[A-Z])", "-", name.removesuffix("Alarm")).lower() + ".md"
+    runbook = RUNBOOKS.get(name) or re.sub(r"(?<!^)(?=[A-Z])", "-", name.removesuffix("Alarm")).lower() + ".md"
     assert re.fullmatch(r"[A-Z].+\. \$\{RunbookBaseUrl\}/" + re.escape(runbook), description)
     text = (ROOT / "docs/runbooks" / runbook).read_text()
     # The order that someone who was woken up needs.
@@ -518,8 +713,22 @@ def test_an_alarm_says_what_happened_and_links_to_its_runbook(name):
     assert headings == ["Is anything lost?", "What happened", "Look here", "Do this", "How to know it is over"]
 
 
+def test_every_alarm_is_in_the_table_of_runbooks():
+    table = (ROOT / "docs/runbooks/README.md").read_text()
+    rows = dict(re.findall(r"^\| (\w+Alarm) \| \[[\w.-]+\]\(([\w.-]+)\) \|$", table, re.MULTILINE))
+    linked = {name: alarm["Properties"]["AlarmDescription"]["Fn::Sub"].rsplit("/", 1)[1] for name, alarm in ALARMS.items()}
+    assert rows == linked
+
+
+def test_the_costs_of_an_idle_stack_are_counted_right():
+    secrets = [name for name, secret in resources_of("AWS::SecretsManager::Secret").items() if "Condition" not in secret]
+    off = {"ReplaysAlarm"} & ALARMS.keys()
+    text = " ".join((ROOT / "docs/deploy.md").read_text().split())
+    assert f"{NUMBERS[len(secrets)]} secrets at 0.40 USD and {NUMBERS[len(ALARMS) - len(off)]} alarms at 0.10 USD" in text
+
+
 def test_every_runbook_belongs_to_an_alarm():
-    runbooks = {path.name for path in (ROOT / "docs/runbooks").glob("*.md")} - {"README.md"}
+    runbooks = {path.name for path in (ROOT / "docs/runbooks").glob("*.md")} - {"README.md"} - WITHOUT_ALARM
     linked = {alarm["Properties"]["AlarmDescription"]["Fn::Sub"].rsplit("/", 1)[1] for alarm in ALARMS.values()}
     assert runbooks == linked
 
@@ -556,7 +765,8 @@ def test_one_webhook_that_is_not_what_it_was_is_enough(metric):
 def test_one_stale_keyring_is_enough():
     alarm = properties("StaleKeyringsAlarm")
     assert (alarm["Namespace"], alarm["MetricName"], alarm["Threshold"]) == ({"Fn::Sub": "Posthouse/${AWS::StackName}"}, "StaleKeyrings", 1)
-    assert 'counter!("StaleKeyrings")' in (ROOT / "shared/src/secrets.rs").read_text()
+    counters = [path.read_text() for path in (ROOT / "shared/src").glob("secrets*/**/*.rs")] + [(ROOT / "shared/src/secrets.rs").read_text()]
+    assert any('counter!("StaleKeyrings")' in text for text in counters)
 
 
 def test_replays_ring_only_for_who_wants_it():
@@ -565,6 +775,24 @@ def test_replays_ring_only_for_who_wants_it():
     assert RESOURCES["ReplaysAlarm"]["Condition"] == "RingsForReplays"
     assert properties("ReplaysAlarm")["Threshold"] == {"Ref": "ReplaysAlarmThreshold"}
     assert 'counter!("Replays")' in (ROOT / "functions/receiver/src/lib.rs").read_text()
+
+
+def test_far_more_requests_than_usual_ring_unless_that_is_not_wanted():
+    assert TEMPLATE["Conditions"]["RingsForRequests"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "RequestsPerHourAlarmCount"}, 0]}]}
+    assert RESOURCES["RequestsAlarm"]["Condition"] == "RingsForRequests"
+    alarm = properties("RequestsAlarm")
+    assert (alarm["Namespace"], alarm["MetricName"], alarm["Statistic"], alarm["Period"]) == ("AWS/ApiGateway", "Count", "Sum", 3600)
+    assert alarm["Dimensions"] == [{"Name": "ApiId", "Value": {"Ref": "WebhookApi"}}]
+    assert alarm["Threshold"] == {"Ref": "RequestsPerHourAlarmCount"}
+    # The flood that the default throttle lets through must ring it.
+    throttle = TEMPLATE["Parameters"]["ThrottleRequestsPerSecond"]["Default"]
+    assert 0 < TEMPLATE["Parameters"]["RequestsPerHourAlarmCount"]["Default"] < throttle * 3600
+
+
+def test_what_strangers_can_count_rings_no_alarm():
+    for metric in ["UnknownSource", "PastFrontDoor"]:
+        assert f'counter!("{metric}")' in "".join(path.read_text() for path in (ROOT / "functions/receiver/src").glob("*.rs"))
+        assert metric not in {alarm["Properties"]["MetricName"] for alarm in ALARMS.values()}
 
 
 def test_one_unaccounted_event_is_enough():

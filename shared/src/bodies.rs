@@ -1,8 +1,12 @@
 //! Bodies at rest: compressed with zstd in the event's item, or, where they do not fit, in S3 under their SHA-256.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use aws_sdk_s3::{Client, config::timeout::TimeoutConfig, primitives::ByteStream};
+use aws_sdk_s3::{
+    Client, config::timeout::TimeoutConfig, error::SdkError, operation::get_object::GetObjectError, primitives::ByteStream,
+};
+use bytes::Bytes;
+use tokio::sync::OnceCell;
 
 use crate::{
     aws,
@@ -26,6 +30,9 @@ pub enum BodyError {
     /// It could not be moved.
     #[error("the body cannot be kept or had: {0}")]
     Storage(String),
+    /// It is not where it was put. It was erased, or the bucket forgets sooner than the ledger.
+    #[error("the body is not in the bucket any more: {0}")]
+    Missing(String),
     /// What is there is not what was written.
     #[error("the stored body cannot be read: {0}")]
     Corrupt(String),
@@ -38,6 +45,44 @@ pub enum StoredBody {
     InItem(Vec<u8>),
     /// In the bucket, under this key.
     InBucket(String),
+    /// For the bucket, which does not have it yet: the ledger puts it there before the first item that points to it, and not at all where
+    /// there is none to be written.
+    ForBucket(Arc<Upload>),
+}
+
+/// A body that goes into the bucket if it is needed there, and once, however many events share it.
+#[derive(Debug)]
+pub struct Upload {
+    bodies: Bodies,
+    key: String,
+    compressed: Bytes,
+    is_done: OnceCell<()>,
+}
+
+impl PartialEq for Upload {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.key, &self.compressed) == (&other.key, &other.compressed)
+    }
+}
+
+impl Eq for Upload {}
+
+impl Upload {
+    /// Its key in the bucket.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// Whether it is in the bucket.
+    pub fn is_done(&self) -> bool {
+        self.is_done.initialized()
+    }
+
+    /// Puts it there, unless that has been done.
+    pub async fn put(&self) -> Result<(), BodyError> {
+        let put = || self.bodies.put(&self.key, self.compressed.clone());
+        self.is_done.get_or_try_init(put).await.map(drop)
+    }
 }
 
 /// The bucket of bodies that do not fit into an item. An object is named by its content, so writing it twice is harmless; a
@@ -56,30 +101,35 @@ impl Bodies {
             .operation_attempt_timeout(Duration::from_secs(TRANSFER_ATTEMPT_SECONDS))
             .operation_timeout(Duration::from_secs(TRANSFER_SECONDS))
             .build();
-        // Bucket names in the path work with every endpoint.
-        let config = aws_sdk_s3::config::Builder::from(config).timeout_config(timeouts).force_path_style(true).build();
+        // AWS's own endpoint has a host for each bucket; one that somebody set, as the local stack, does not.
+        let in_path = config.endpoint_url().is_some();
+        let config = aws_sdk_s3::config::Builder::from(config).timeout_config(timeouts).force_path_style(in_path).build();
         Self { client: Client::from_conf(config), bucket }
     }
 
-    /// Compresses a body, and stores it first if it does not fit into an item.
-    pub async fn keep(&self, sha256: &BodyDigest, body: &[u8]) -> Result<StoredBody, BodyError> {
+    /// Compresses a body. If it does not fit into an item, it is for the bucket.
+    pub fn prepare(&self, sha256: &BodyDigest, body: &[u8]) -> Result<StoredBody, BodyError> {
         let compressed = compress(body)?;
-        if compressed.len() <= ITEM_BODY_BYTES_MAX {
-            return Ok(StoredBody::InItem(compressed));
+        match compressed.len() <= ITEM_BODY_BYTES_MAX {
+            true => Ok(StoredBody::InItem(compressed)),
+            false => Ok(self.for_bucket(sha256, compressed)),
         }
-        self.put(sha256, compressed).await
     }
 
-    /// Compresses a body that several events share, and stores it once, however small it is.
-    pub async fn keep_shared(&self, sha256: &BodyDigest, body: &[u8]) -> Result<StoredBody, BodyError> {
-        self.put(sha256, compress(body)?).await
+    /// Compresses a body that several events share: it is for the bucket, however small it is.
+    pub fn prepare_shared(&self, sha256: &BodyDigest, body: &[u8]) -> Result<StoredBody, BodyError> {
+        Ok(self.for_bucket(sha256, compress(body)?))
     }
 
-    async fn put(&self, sha256: &BodyDigest, compressed: Vec<u8>) -> Result<StoredBody, BodyError> {
+    fn for_bucket(&self, sha256: &BodyDigest, compressed: Vec<u8>) -> StoredBody {
         let key = format!("sha256/{}", sha256.to_hex());
-        let put = self.client.put_object().bucket(&self.bucket).key(&key).body(ByteStream::from(compressed));
-        put.send().await.map_err(|error| BodyError::Storage(aws::describe(&error)))?;
-        Ok(StoredBody::InBucket(key))
+        let upload = Upload { bodies: self.clone(), key, compressed: compressed.into(), is_done: OnceCell::new() };
+        StoredBody::ForBucket(Arc::new(upload))
+    }
+
+    async fn put(&self, key: &str, compressed: Bytes) -> Result<(), BodyError> {
+        let put = self.client.put_object().bucket(&self.bucket).key(key).body(ByteStream::from(compressed));
+        put.send().await.map(drop).map_err(|error| BodyError::Storage(aws::describe(&error)))
     }
 
     /// The exact body that an event came in: of a batch, all of it. [`Event::own_part`] is the event's.
@@ -87,13 +137,19 @@ impl Bodies {
         let compressed = match stored {
             StoredBody::InItem(compressed) => compressed,
             StoredBody::InBucket(key) => self.fetch(&key).await?,
+            StoredBody::ForBucket(upload) => upload.compressed.to_vec(),
         };
         decompress(&compressed, event.body_bytes, &event.sha256)
     }
 
     async fn fetch(&self, key: &str) -> Result<Vec<u8>, BodyError> {
         let object = self.client.get_object().bucket(&self.bucket).key(key).send().await;
-        let object = object.map_err(|error| BodyError::Storage(aws::describe(&error)))?;
+        let object = object.map_err(|error| match &error {
+            SdkError::ServiceError(answer) if matches!(answer.err(), GetObjectError::NoSuchKey(_)) => {
+                BodyError::Missing(key.to_owned())
+            }
+            _ => BodyError::Storage(aws::describe(&error)),
+        })?;
         let bytes = object.body.collect().await.map_err(|error| BodyError::Storage(error.to_string()))?;
         Ok(bytes.to_vec())
     }

@@ -26,6 +26,12 @@ pub fn required(name: &'static str) -> Result<String, EnvironmentError> {
     }
 }
 
+/// The variable's text, which may be empty: then there is none. It must be set.
+pub fn optional(name: &'static str) -> Result<Option<String>, EnvironmentError> {
+    let value = std::env::var(name).map_err(|_| EnvironmentError::Missing(name))?;
+    Ok(Some(value).filter(|value| !value.is_empty()))
+}
+
 /// The variable's value, parsed.
 pub fn required_parsed<T>(name: &'static str) -> Result<T, EnvironmentError>
 where

@@ -14,6 +14,7 @@ use aws_lambda_events::encodings::Body;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::{HeaderMap, StatusCode};
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
+use receiver::Receiver;
 use serde_json::Value;
 use shared::{config::Gateway, time::Timestamp};
 use tokio::runtime::{Builder, Runtime};
@@ -140,19 +141,28 @@ impl Passage {
     /// # Panics
     /// When the answer is no JSON.
     pub fn receive_at(&self, receiver: &str, webhook: &Webhook, now: Timestamp) -> Option<(i64, Value)> {
-        let body = BASE64_STANDARD.encode(&webhook.body);
-        let event = strangers::event("POST", "stripe", "", &webhook.headers, &body, true);
-        let function = self.aws.receiver(receiver, self.gateway.clone());
+        let function = self.receiver(receiver);
         let receiving = async {
             tokio::select! {
-                answer = function.receive(&event, "request-1", now) => {
-                    let Some(Body::Text(text)) = answer.body else { panic!("no text") };
-                    Some((answer.status_code, serde_json::from_str(&text).expect("an answer is JSON")))
-                }
+                answer = told(&function, webhook, now) => Some(answer),
                 () = self.aws.killed(receiver) => None,
             }
         };
         metrics::with_local_recorder(&self.counts, || self.runtime.block_on(receiving))
+    }
+
+    /// A receiver of this name, which knows nothing yet.
+    #[must_use]
+    pub fn receiver(&self, name: &str) -> Receiver {
+        self.aws.receiver(name, self.gateway.clone())
+    }
+
+    /// What the sender is told by this receiver, which may know something by now.
+    ///
+    /// # Panics
+    /// When the answer is no JSON.
+    pub fn receive_by(&self, receiver: &Receiver, webhook: &Webhook, now: Timestamp) -> (i64, Value) {
+        metrics::with_local_recorder(&self.counts, || self.runtime.block_on(told(receiver, webhook, now)))
     }
 
     /// How often the receiver has counted this metric.
@@ -196,6 +206,14 @@ impl Passage {
         let posted = self.destinations.0.lock().expect("nobody has panicked with it");
         posted.iter().filter(|posted| posted.url.ends_with(destination)).cloned().collect()
     }
+}
+
+async fn told(receiver: &Receiver, webhook: &Webhook, now: Timestamp) -> (i64, Value) {
+    let body = BASE64_STANDARD.encode(&webhook.body);
+    let event = strangers::event("POST", "stripe", "", &webhook.headers, &body, true);
+    let answer = receiver.receive(&event, "request-1", now).await;
+    let Some(Body::Text(text)) = answer.body else { panic!("no text") };
+    (answer.status_code, serde_json::from_str(&text).expect("an answer is JSON"))
 }
 
 /// A webhook of Stripe with this body, which is what it signs.

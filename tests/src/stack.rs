@@ -302,7 +302,7 @@ impl Stack {
     /// The event as its provider sends it at some moment.
     pub async fn sign_at(&self, sample: &Sample, unix_seconds: u64) -> Webhook {
         let (provider, secret) = provider_of(sample.source);
-        let key = self.keyring(secret).await.pop().expect("a keyring has a valid key");
+        let key = self.keyring(&format!("source/{secret}")).await.pop().expect("a keyring has a valid key");
         provider.sign(&sample.body, &sample.id, &key.secret, unix_seconds)
     }
 
@@ -494,7 +494,7 @@ impl Stack {
 
     // ---- Secrets and functions ------------------------------------------------------------------------------------
 
-    /// The valid keys of a secret of this stack, newest first.
+    /// The valid keys of a secret of this stack, as `source/github`, newest first.
     ///
     /// # Panics
     /// When there is no such secret.
@@ -593,6 +593,8 @@ fn provider_of(source: &str) -> (Provider, &'static str) {
         "twilio" => (Provider::Twilio, "twilio"),
         "mailgun" => (Provider::Mailgun, "mailgun"),
         "contentful" => (Provider::Contentful, "contentful"),
+        "leaky" => (Provider::StandardWebhooks, "leaky"),
+        "breakable" => (Provider::StandardWebhooks, "breakable"),
         other => panic!("no journey knows the source {other}"),
     }
 }

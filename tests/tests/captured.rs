@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use shared::{ledger::REPLAYS_KEPT_MAX, time::Timestamp};
 use tests::{
-    model::{BODIES_BUCKET, CONTENT_TABLE, LEDGER_TABLE, Value},
+    model::{BODIES_BUCKET, CONTENT_TABLE, DEAD_LETTER_QUEUE, LEDGER_TABLE, Service, Value},
     passage::{NOW, Passage, SECRET},
     providers::{Provider, Webhook},
 };
@@ -141,6 +141,80 @@ fn what_a_captured_webhook_leaves_behind_is_bounded_and_has_no_body() {
         assert_eq!((passage.counted("Replays"), passage.counted("Accepted")), (100, 1));
         assert_eq!(passage.delivered("/plain").len(), 1);
     }
+}
+
+/// A PUT costs more than all the rest of a webhook, and what nothing points to stays in the bucket for a hundred days.
+#[test]
+fn a_body_is_put_into_the_bucket_only_for_an_event_that_is_new() {
+    let passage = passage("", "");
+    let puts = || {
+        let calls = passage.aws.calls_by_operation();
+        calls.get(&(Service::S3, "PutObject".to_owned())).copied().unwrap_or_default()
+    };
+    let body: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..)).take(500 * 1024).collect();
+    let genuine = webhook(&body, "first", "push");
+    assert_eq!(receive(&passage, &genuine), told("accepted", "first"));
+    assert_eq!(puts(), 1);
+    for id in ["first", "made-up", "first"] {
+        assert_eq!(receive(&passage, &webhook(&body, id, "push")), told("duplicate", "first"));
+    }
+    assert_eq!(puts(), 1);
+    // An id that is known, with ids that are signed; and one whose event is about to expire is written anew.
+    let signed = Passage::new(
+        "[sources.stripe]\nscheme = \"stripe\"\nsecret = \"shared\"\n[[routes]]\nsource = \"stripe\"\ndestination = \"plain\"\n",
+    );
+    let noise: String = std::iter::repeat_with(fastrand::alphanumeric).take(700 * 1024).collect();
+    let webhook = |now: Timestamp| {
+        let body = format!("{{\"id\":\"evt_1\",\"type\":\"a\",\"noise\":\"{noise}\"}}");
+        Provider::Stripe.sign(body.as_bytes(), "", SECRET, now.seconds())
+    };
+    let puts = || {
+        let calls = signed.aws.calls_by_operation();
+        calls.get(&(Service::S3, "PutObject".to_owned())).copied().unwrap_or_default()
+    };
+    for (now, status, count) in [
+        (NOW, "accepted", 1),
+        (NOW.plus(DAY), "duplicate", 1),
+        (NOW.plus(DAY * 35).minus(Duration::from_secs(61)), "duplicate", 1),
+        (NOW.plus(DAY * 35).minus(Duration::from_secs(60)), "duplicate", 2),
+        (NOW.plus(DAY * 35), "accepted", 3),
+    ] {
+        assert_eq!(receive_at(&signed, &webhook(now), now), told(status, "evt_1"), "{now:?}");
+        assert_eq!(puts(), count, "{now:?}");
+    }
+}
+
+#[test]
+fn a_body_that_is_not_in_the_bucket_any_more_is_dead_with_that_reason() {
+    let passage = passage("", "");
+    let body: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..)).take(500 * 1024).collect();
+    receive(&passage, &webhook(&body, "first", "push"));
+    for key in passage.aws.objects(BODIES_BUCKET).into_keys() {
+        passage.aws.remove_object(BODIES_BUCKET, &key);
+    }
+    assert!(passage.delivered("/plain").is_empty());
+    let [letter] = &passage.aws.messages(DEAD_LETTER_QUEUE)[..] else { panic!("one is dead") };
+    assert!(format!("{letter:?}").contains("the body is not in the bucket any more"), "{letter:?}");
+}
+
+/// It is known by what was signed, which is all that tells it from another.
+#[test]
+fn a_webhook_without_an_id_meets_an_event_under_its_digest_and_is_one_of_its_own() {
+    let passage = passage("event = { id = \"header:x-github-delivery\" }", "");
+    let genuine = webhook(b"{\"a\":1}", "x", "push").without("x-github-delivery");
+    let (status, digest) = receive(&passage, &genuine);
+    assert_eq!(status, "accepted");
+    // Somebody has another genuine one, and sends it under that digest beforehand.
+    let other = webhook(b"{\"a\":2}", "x", "push").without("x-github-delivery");
+    let digest_of_other = {
+        let elsewhere = self::passage("event = { id = \"header:x-github-delivery\" }", "");
+        receive(&elsewhere, &other).1
+    };
+    assert_ne!(digest, digest_of_other);
+    let captured = webhook(b"{\"a\":3}", &digest_of_other, "push");
+    assert_eq!(receive(&passage, &captured), told("accepted", &digest_of_other));
+    let (status, id) = receive(&passage, &other);
+    assert_eq!((status.as_str(), passage.counted("Conflicts")), ("accepted", 0), "{id}");
 }
 
 #[test]

@@ -136,7 +136,7 @@ impl Stack {
             expires_at: now.plus(HORIZON),
         };
         let bodies = Bodies::new(&self.aws.config("operator"), BODIES_BUCKET.to_owned());
-        let stored = bodies.keep(&event.sha256, body.as_bytes()).await.unwrap();
+        let stored = bodies.prepare(&event.sha256, body.as_bytes()).unwrap();
         assert_eq!(self.ledger.record(&event, &stored, None).await.unwrap(), Recorded::New);
         self.aws.send(DOORBELL_QUEUE, &Doorbell::first(&key, &ci()).to_json());
     }

@@ -4,6 +4,7 @@
 //! ledger has the event; an outage of ours is a 5xx, so that the sender sends again.
 
 mod answer;
+mod front_door;
 mod handshaking;
 mod rejection;
 mod request;
@@ -22,9 +23,9 @@ use shared::{
     config::{Gateway, OnConflict, Source},
     door::{self, Asked, Proven, Unproven},
     doorbell::{Bell, Doorbell, Group},
-    environment::required,
+    environment::{optional, required},
     event::{BodyDigest, Element, Event, EventKey, EventSpec, Identified, Identity, IdentityError},
-    fetched::FetchedKeys,
+    fetched::{FetchError, FetchedKeys},
     ledger::{Acceptance, ContentTypes, Ledger, Recorded, SignedContent},
     location::{IdPlaces, Location, Locations},
     names::{DestinationName, EventId, EventType, SourceName},
@@ -35,6 +36,7 @@ use shared::{
 };
 
 use answer::{Accepted, Answer};
+pub use front_door::FRONT_DOOR_HEADER;
 use rejection::Rejection;
 use request::Request;
 
@@ -58,6 +60,8 @@ pub struct Receiver {
     pub fetched_keys: FetchedKeys,
     /// Bodies that do not fit an item.
     pub bodies: Bodies,
+    /// The secret of what stands before the API, if anything does: requests that come past it are refused.
+    pub front_door: Option<String>,
     /// Events and deliveries.
     pub ledger: Ledger,
     /// The queue of doorbells.
@@ -79,6 +83,7 @@ impl Receiver {
             bell,
             routing,
             keyrings: Keyrings::new(&config, required("SECRETS_PREFIX")?),
+            front_door: optional("FRONT_DOOR_SECRET")?,
             fetched_keys: FetchedKeys::new(&config),
             bodies: Bodies::new(&config, required("BODIES_BUCKET")?),
             ledger: Ledger::new(&config, required("LEDGER_TABLE")?).remembering(required("CONTENT_TABLE")?),
@@ -101,6 +106,9 @@ impl Receiver {
     }
 
     async fn accept(&self, request: Request, now: Timestamp) -> Result<Answer<'_>, Rejection> {
+        if let Some(secret) = &self.front_door {
+            front_door::check(&self.keyrings, secret, &request, now).await?;
+        }
         let source = self.source(&request).inspect_err(|_| counter!("UnknownSource").increment(1))?;
         let body_bytes = request.encoded_bytes();
         let accepted = self.accept_from(source, request, now).await;
@@ -167,8 +175,8 @@ impl Receiver {
                 tracing::info!(source = %source.name, body_bytes = whole.len(), "a batch without events");
                 return Ok(Accepted { source, event_ids: Vec::new(), is_batch: true, duplicate: false });
             }
-            1 => self.bodies.keep(&sha256, whole).await,
-            _ => self.bodies.keep_shared(&sha256, whole).await,
+            1 => self.bodies.prepare(&sha256, whole),
+            _ => self.bodies.prepare_shared(&sha256, whole),
         };
         let body = body.map_err(Rejection::unavailable)?;
         let ids: BTreeSet<&EventId> = elements.iter().map(|element| &element.identity.event_id).collect();
@@ -209,7 +217,7 @@ impl Receiver {
         let guarded = source.replay_guard || could_be_read_otherwise(source, verified, identity);
         let guarded = guarded && !(by_content && source.event.same_within_seconds.is_some());
         let content = guarded.then(|| signed_content(source, verified, &event, by_content));
-        let body = self.bodies.keep(&event.sha256, verified.body()).await.map_err(Rejection::unavailable)?;
+        let body = self.bodies.prepare(&event.sha256, verified.body()).map_err(Rejection::unavailable)?;
         let ordered = self.routing.as_ref().map(|routing| (routing, event.clone()));
         let kept = self.keep_event(source, event, identity, &body, content).await?;
         let group = |doorbell: &Doorbell| {
@@ -238,7 +246,7 @@ impl Receiver {
             Recorded::SeenBeside { event_id, unclaimed } | Recorded::Replayed { first: event_id, unclaimed, .. } => {
                 Kept { event_id, to_ring: unclaimed, duplicate: true }
             }
-            Recorded::Conflict { unclaimed } => match policy(source.on_conflict, identity.by_content) {
+            Recorded::Conflict { unclaimed } => match policy(source.on_conflict, identity.by_content && content.is_none()) {
                 OnConflict::First => keep_first(&event, unclaimed),
                 OnConflict::Quarantine => self.quarantine(event, body, content).await?,
                 OnConflict::Reject => return Err(Rejection::Conflict { event_id: event.key.event_id }),
@@ -290,11 +298,23 @@ impl Receiver {
     }
 
     async fn prove_with<'a>(&self, keyring: &Keyring, unproven: &Unproven<'a>, now: Timestamp) -> Result<Proven<'a>, Rejection> {
-        let fetched = match unproven.wanted_key(keyring, now)? {
-            Some(wanted) => Some(self.fetched_keys.get(&wanted, Some(keyring), now).await?),
-            None => None,
+        let Some(wanted) = unproven.wanted_key(keyring, now)? else { return unproven.prove(keyring, None, now) };
+        let fetched = match self.fetched_keys.get(&wanted, Some(keyring), now).await {
+            // Anybody can name keys. One that has proven something in another environment is fetched all the same.
+            Err(FetchError::Budget) if self.ledger.has_proven(&wanted.name(), now).await? => {
+                self.fetched_keys.note_proven(&wanted).await;
+                self.fetched_keys.get(&wanted, Some(keyring), now).await?
+            }
+            fetched => fetched?,
         };
-        unproven.prove(keyring, fetched.as_deref(), now)
+        let proven = unproven.prove(keyring, Some(&fetched), now)?;
+        if self.fetched_keys.note_proven(&wanted).await
+            && let Err(error) = self.ledger.note_proven(&wanted.name(), now).await
+        {
+            // It is for bad days alone.
+            tracing::warn!(%error, "not noted that a signing key has proven something");
+        }
+        Ok(proven)
     }
 
     /// The event is recorded, so a bell that fails refuses nothing: the auditor rings later. Nor does an order whose key fails: the

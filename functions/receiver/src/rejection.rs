@@ -27,6 +27,10 @@ pub(crate) fn observe(rejection: &Rejection, source: &SourceName, body_bytes: us
             counter!("SignatureFailures", "Source" => source.to_string()).increment(1);
             tracing::warn!(%source, code, reason = %rejection, body_bytes, "refused");
         }
+        Rejection::TooManyKeys => {
+            counter!("UnknownKeysRefused").increment(1);
+            tracing::warn!(%source, code, reason = %rejection, body_bytes, "refused");
+        }
         _ => tracing::warn!(%source, code, reason = %rejection, body_bytes, "refused"),
     }
 }
@@ -39,7 +43,9 @@ pub(crate) fn into_response(rejection: &Rejection, request_id: &str) -> ApiGatew
         Rejection::MethodNotAllowed { allowed } => {
             headers.extend(HeaderValue::from_str(allowed).ok().map(|allowed| (header::ALLOW, allowed)));
         }
-        Rejection::Unavailable { .. } => drop(headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS))),
+        Rejection::Unavailable { .. } | Rejection::TooManyKeys => {
+            drop(headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS)))
+        }
         _ => {}
     }
     let mut response = ApiGatewayV2httpResponse::default();

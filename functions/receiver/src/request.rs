@@ -2,7 +2,7 @@
 
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderValue, Method};
 use serde_json::value::RawValue;
 use shared::{
     config::{BODY_BYTES_MAX, Source},
@@ -51,6 +51,11 @@ impl Request {
     /// The last part of the path: who says to send.
     pub(crate) fn source(&self) -> &str {
         &self.source
+    }
+
+    /// A header, as it came.
+    pub(crate) fn header(&self, name: &str) -> Option<&[u8]> {
+        self.headers.get(name).map(HeaderValue::as_bytes)
     }
 
     /// The length of the body as handed over, for the log.

@@ -35,19 +35,17 @@ pub fn next_keyring(
     now: Timestamp,
     overlap: Duration,
 ) -> Result<Keyring, NextKeyringError> {
-    let not_after = Some(now.plus(overlap));
-    let kept: Vec<Key> = current.valid_at(now).map(|key| Key { not_after: key.not_after.or(not_after), ..key.clone() }).collect();
-    if kept.len() >= KEYS_MAX {
+    if current.valid_at(now).count() >= KEYS_MAX {
         return Err(NextKeyringError::Full);
     }
-    let prefixed = kept.first().is_some_and(|key| key.secret.expose().starts_with(STANDARD_WEBHOOKS_PREFIX));
+    let prefixed = current.valid_at(now).next().is_some_and(|key| key.secret.expose().starts_with(STANDARD_WEBHOOKS_PREFIX));
     let prefix = if prefixed { STANDARD_WEBHOOKS_PREFIX } else { "" };
     let new = Key {
         id: version_id.chars().take(KEY_ID_CHARS).collect(),
         secret: Secret::new(format!("{prefix}{}", BASE64.encode(random))),
         not_after: None,
     };
-    Ok(Keyring::new(std::iter::once(new).chain(kept).collect())?)
+    Ok(current.rotated(new, now, overlap)?)
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@ use shared::{event::Event, names::DestinationName};
 
 /// What a header value must not hold as it is.
 const HEADER_UNSAFE: &AsciiSet = &CONTROLS.add(b' ').add(b'%');
+/// What an id must not hold that is signed in front of a full stop: with one in it, it could be read as a shorter id and another time.
+const SIGNED_ID_UNSAFE: &AsciiSet = &HEADER_UNSAFE.add(b'.');
 
 /// An event on its way to a destination, with the body that its route makes of it.
 pub(crate) struct Parcel<'a> {
@@ -26,6 +28,11 @@ impl Parcel<'_> {
     /// `{source}#{event id}`, the same in every attempt and at every destination.
     pub(crate) fn id(&self) -> String {
         header_safe(&self.event.key.to_string())
+    }
+
+    /// [`Self::id`] without full stops, as the `webhook-id` that Standard Webhooks signs.
+    pub(crate) fn signed_id(&self) -> String {
+        utf8_percent_encode(&self.event.key.to_string(), SIGNED_ID_UNSAFE).to_string()
     }
 
     /// `{source}#{event id}#{destination}`, the same in every attempt.

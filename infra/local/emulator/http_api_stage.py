@@ -69,6 +69,7 @@ async def handle(
                 "responseLength": str(len(response[2])),
                 "responseLatency": str(milliseconds),
                 "integrationLatency": str(milliseconds) if route else "-",
+                "integration.integrationStatus": "200" if route else "-",
             },
         )
     return response

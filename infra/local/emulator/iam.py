@@ -49,7 +49,7 @@ def action(*request: Any) -> str | None:
 def dynamodb_context(body: bytes) -> dict[str, Any]:
     """Adds `dynamodb:LeadingKeys`, the partition keys that a request names, which ministack does not know.
 
-    For the operations that name items by key; a query's key is inside its expression, and stays unknown.
+    For the operations that name items by key, and for queries, of a table or of an index.
     https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/specifying-conditions.html
     """
     context: dict[str, Any] = _original_dynamodb_context(body)
@@ -64,12 +64,40 @@ def dynamodb_context(body: bytes) -> dict[str, Any]:
 
 
 def leading_keys(request: dict[str, Any]) -> Iterator[str]:
-    """The partition keys in a request that names its items by key."""
+    """The partition keys in a request."""
     for table, item in named_items(request):
-        definition = dynamodb._tables.get(str(table).rpartition("/")[2])
+        definition = table_of(table)
         value = item.get(definition["pk_name"]) if definition and isinstance(item, dict) else None
         if isinstance(value, dict):
             yield from (str(plain) for plain in value.values())
+    definition = table_of(request.get("TableName"))
+    if definition and ("KeyConditionExpression" in request or "KeyConditions" in request):
+        key = queried_key(definition, request)
+        if key is not None:
+            yield key
+
+
+def table_of(name: Any) -> dict[str, Any] | None:
+    """The table of this name or ARN."""
+    return dynamodb._tables.get(str(name).rpartition("/")[2])
+
+
+def queried_key(table: dict[str, Any], request: dict[str, Any]) -> str | None:
+    """The partition key that a query asks for: of an index, the index's. None for a query that DynamoDB refuses."""
+    attribute, _, _ = dynamodb._resolve_index_keys(table, request.get("IndexName"))
+    try:
+        if request.get("KeyConditions"):
+            value = dynamodb._extract_pk_from_key_conditions(request["KeyConditions"], attribute)
+        else:
+            value = dynamodb._extract_pk_from_condition(
+                request.get("KeyConditionExpression"),
+                request.get("ExpressionAttributeValues") or {},
+                request.get("ExpressionAttributeNames") or {},
+                attribute,
+            )
+    except (AttributeError, TypeError):
+        return None  # members of the wrong type
+    return None if value is None else str(value)
 
 
 def named_items(request: dict[str, Any]) -> Iterator[tuple[Any, Any]]:

@@ -6,6 +6,9 @@ from typing import Any
 import ministack.services.cloudformation.provisioners as provisioners
 import ministack.services.secretsmanager as secretsmanager
 
+PLACE = ("SecretStringTemplate", "GenerateStringKey")
+"""Where the password goes, and not what it is made of."""
+
 _original_secret_string = provisioners._sm_secret_string
 
 
@@ -19,13 +22,18 @@ def secret_string(properties: dict[str, Any]) -> str:
     https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/aws-properties-secretsmanager-secret-generatesecretstring.html
     """
     generate = properties.get("GenerateSecretString")
-    if not generate or "SecretStringTemplate" in generate or properties.get("SecretString"):
+    if not generate or properties.get("SecretString"):
         return _original_secret_string(properties)
-    status, _, body = secretsmanager._get_random_password({key: typed(value) for key, value in generate.items()})
+    options = {key: typed(value) for key, value in generate.items() if key not in PLACE}
+    status, _, body = secretsmanager._get_random_password(options)
     answer = json.loads(body)
     if status != 200:
         raise ValueError(f"AWS::SecretsManager::Secret cannot be generated: {answer.get('message', answer)}")
-    return answer["RandomPassword"]
+    if "SecretStringTemplate" not in generate:
+        return answer["RandomPassword"]
+    return json.dumps(
+        {**json.loads(generate["SecretStringTemplate"]), generate["GenerateStringKey"]: answer["RandomPassword"]}
+    )
 
 
 def typed(value: Any) -> Any:

@@ -16,7 +16,9 @@ def steps_of(mini: Mini, secret_arn: str) -> list[str]:
 
 
 def test_ref_of_a_secret_is_its_arn(mini: Mini) -> None:
-    assert mini.outputs["SecretArn"].startswith("arn:aws:secretsmanager:us-east-1:000000000000:secret:mini/github-")
+    assert mini.outputs["SecretArn"].startswith(
+        "arn:aws:secretsmanager:us-east-1:000000000000:secret:mini/source/github-"
+    )
 
 
 def test_a_schedule_that_does_not_rotate_at_once_runs_the_test_step(mini: Mini) -> None:

@@ -160,14 +160,14 @@ def test_secrets_that_the_configuration_names_and_the_template_does_not_make_are
     def secret(name: str) -> str:
         return str(secretsmanager.get_secret_value(SecretId=f"mini/{name}")["SecretString"])
 
-    of_the_template = secret("github")
+    of_the_template = secret("source/github")
     assert mini.command("deploy", "--config", str(changed)) == 0
-    assert secret("github") == of_the_template
-    assert re.fullmatch("[0-9a-f]{64}", made := secret("word"))
-    assert json.loads(secret("b-enrolled"))["keys"] == []
+    assert secret("source/github") == of_the_template
+    assert re.fullmatch("[0-9a-f]{64}", made := secret("source/word"))
+    assert json.loads(secret("source/b-enrolled"))["keys"] == []
     changed.write_text(changed.read_text() + "# changed\n")
     assert mini.command("deploy", "--config", str(changed)) == 0
-    assert secret("word") == made
+    assert secret("source/word") == made
     assert mini.command("deploy") == 0
 
 
@@ -178,6 +178,23 @@ def test_a_configuration_that_is_no_toml_is_named_before_anything_is_deployed(
     assert mini.command("deploy", "--config", str(tmp_path)) == 1
     assert "is not TOML" in capsys.readouterr().err
     assert artifacts.secrets_of(b"sources = 1\n[destinations]\na = 1\n") == {}
+
+
+def test_a_secret_is_made_for_whoever_names_it() -> None:
+    made = artifacts.secrets_of(
+        b'[sources.a]\nsecret = "both"\nhandshake_secret = "word"\n[destinations.a]\nsecret = "both"\n'
+        b'[destinations.b]\nauth = { type = "basic", secret = "user" }\n[destinations.c]\nsecret = "c-oauth"\n'
+    )
+    assert made.keys() == {
+        "source/both",
+        "source/word",
+        "destination/both",
+        "destination/user",
+        "destination/c-oauth",
+    }
+    assert made["source/both"] != made["destination/both"]
+    assert made["destination/user"].startswith("posthouse:")
+    assert "refreshToken" in made["destination/c-oauth"]
 
 
 def test_the_same_files_make_the_same_archive() -> None:

@@ -19,6 +19,7 @@ use crate::{
     signatures::{
         Scheme,
         handshake::Handshake,
+        outgoing::SignatureVersion,
         preset::{methods, one_or_many},
     },
 };
@@ -85,6 +86,9 @@ pub(super) struct DestinationEntry {
     pub(super) url: Option<Spanned<String>>,
     pub(super) allow_plaintext: Option<Spanned<bool>>,
     pub(super) secret: Option<Spanned<String>>,
+    pub(super) signing_name: Option<Spanned<String>>,
+    pub(super) signing_key: Option<Spanned<SigningKeyKind>>,
+    pub(super) signature: Option<Spanned<SignatureVersion>>,
     pub(super) timeout_seconds: Option<Spanned<u64>>,
     pub(super) connect_timeout_seconds: Option<Spanned<u64>>,
     pub(super) response_bytes_max: Option<Spanned<u64>>,
@@ -106,6 +110,15 @@ pub(super) struct DestinationEntry {
     pub(super) rate: Option<RateEntry>,
     pub(super) concurrency: Option<Spanned<u64>>,
     pub(super) circuit: Option<Spanned<CircuitEntry>>,
+}
+
+/// What of the keyring `secret` signs.
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum SigningKeyKind {
+    #[default]
+    Derived,
+    Own,
 }
 
 #[derive(Deserialize)]

@@ -19,8 +19,12 @@ use super::{
     DELIVERY_SECONDS_DEFAULT, DELIVERY_SECONDS_MAX,
     check::{Fault, named, within},
     destination::Settings,
+    file::SigningKeyKind,
 };
-use crate::names::SourceName;
+use crate::{
+    names::{DestinationName, SourceName},
+    signatures::outgoing::{Signing, SigningKey},
+};
 
 /// How much of an answer is read unless the configuration says otherwise, in bytes.
 pub const RESPONSE_BYTES_DEFAULT: u64 = 64 * 1024;
@@ -37,8 +41,8 @@ const _: () = assert!(DELIVERY_SECONDS_DEFAULT + TOKEN_WRITE_SECONDS <= DELIVERY
 pub struct HttpDestination {
     /// Where to POST.
     pub url: String,
-    /// The keyring that signs what is sent, by name under the stack's prefix. `None`, only where there is `auth`: nothing is signed.
-    pub secret: Option<String>,
+    /// How what is sent is signed. `None`, only where there is `auth`: nothing is signed.
+    pub signing: Option<Signing>,
     /// How we prove who we are, beside the signature.
     pub auth: Option<Auth>,
     /// Headers of the operator's own.
@@ -74,9 +78,12 @@ pub(super) fn check_http(settings: &mut Settings<'_>) -> Result<HttpDestination,
     let allow_plaintext = settings.entry.allow_plaintext.take().is_some_and(Spanned::into_inner);
     check_url("url", &url, allow_plaintext)?;
     let auth = settings.entry.auth.take().map(|entry| auth::check(entry, allow_plaintext)).transpose()?;
-    let secret = match (settings.entry.secret.take(), &auth) {
+    let signing = match (settings.entry.secret.take(), &auth) {
         (None, Some(_)) => None,
-        (secret, _) => Some(named("secret", &settings.need("secret", secret)?, SourceName::parse)?.into()),
+        (secret, _) => {
+            let secret = settings.need("secret", secret)?;
+            Some(check_signing(settings, &secret)?)
+        }
     };
     let headers = header::check(settings.entry.headers.take(), auth.as_ref())?;
     let timeout = settings.entry.timeout_seconds.take();
@@ -86,13 +93,34 @@ pub(super) fn check_http(settings: &mut Settings<'_>) -> Result<HttpDestination,
     let bounds = 1..RESPONSE_BYTES_MAX + 1;
     Ok(HttpDestination {
         url: url.into_inner(),
-        secret,
+        signing,
         auth,
         headers,
         statuses: status::check(settings.entry.statuses.take())?,
         timeout,
         response_bytes_max: within(response_bytes, RESPONSE_BYTES_DEFAULT, "response_bytes_max", bounds)? as usize,
         connecting: connecting::check(settings, timeout)?,
+    })
+}
+
+fn check_signing(settings: &mut Settings<'_>, secret: &Spanned<String>) -> Result<Signing, Fault> {
+    let name = settings.entry.signing_name.take();
+    let key = match settings.entry.signing_key.take().map(Spanned::into_inner).unwrap_or_default() {
+        SigningKeyKind::Derived => match name {
+            Some(name) => SigningKey::Derived { name: named("signing_name", &name, DestinationName::parse)?.to_string() },
+            None => SigningKey::Derived { name: settings.name.get_ref().clone() },
+        },
+        SigningKeyKind::Own => match name {
+            Some(name) => {
+                return Err(Fault::new(name.span(), "`signing_name` is for keys that are derived, and `signing_key` is \"own\""));
+            }
+            None => SigningKey::Own,
+        },
+    };
+    Ok(Signing {
+        secret: named("secret", secret, SourceName::parse)?.into(),
+        key,
+        version: settings.entry.signature.take().map(Spanned::into_inner).unwrap_or_default(),
     })
 }
 

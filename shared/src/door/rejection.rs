@@ -46,6 +46,12 @@ pub enum Rejection {
     /// It is no request, or its event id cannot be read.
     #[error("{0}")]
     Malformed(String),
+    /// It came past the front door: without the header that what stands before the API puts there.
+    #[error("this URL is not where webhooks are taken; send to the one that you were given")]
+    PastFrontDoor,
+    /// It names a key that is not known here, and more such keys were asked for in this minute than are fetched. It may be genuine.
+    #[error("too many unknown signing keys are asked for at this moment; send it again")]
+    TooManyKeys,
     /// Another body of a known event id.
     #[error("this event id came before with another body, and this source takes each id once: send it under an id of its own")]
     Conflict {
@@ -80,11 +86,13 @@ impl Rejection {
         match self {
             Self::Malformed(_) => 400,
             Self::BadSignature(_) | Self::Stale(_) | Self::UnknownSource => 401,
-            Self::EnrolmentClosed => 403,
+            Self::EnrolmentClosed | Self::PastFrontDoor => 403,
             Self::Handshake { status, .. } => *status,
             Self::MethodNotAllowed { .. } => 405,
             Self::Conflict { .. } => 409,
             Self::TooLarge { .. } => 413,
+            // No 5xx, since anybody can cause it; and of the 4xx the one that senders try again after, SNS among them.
+            Self::TooManyKeys => 429,
             Self::Unavailable { .. } => 503,
         }
     }
@@ -100,6 +108,8 @@ impl Rejection {
             Self::MethodNotAllowed { .. } => "method_not_allowed",
             Self::Conflict { .. } => "conflict",
             Self::TooLarge { .. } => "too_large",
+            Self::PastFrontDoor => "past_front_door",
+            Self::TooManyKeys => "too_many_keys",
             Self::Unavailable { .. } => "unavailable",
         }
     }
@@ -120,7 +130,8 @@ impl From<FetchError> for Rejection {
     fn from(error: FetchError) -> Self {
         match error {
             FetchError::Refused(_) => Self::BadSignature(Refusal::UntrustedKey),
-            error => Self::unavailable(error),
+            FetchError::Budget => Self::TooManyKeys,
+            error @ FetchError::Unavailable(_) => Self::unavailable(error),
         }
     }
 }

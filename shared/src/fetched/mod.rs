@@ -12,7 +12,11 @@ mod plaid;
 pub mod sns;
 mod transport;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use aws_config::SdkConfig;
 use serde::Deserialize;
@@ -45,8 +49,11 @@ pub const MISSING_CACHE_SECONDS: u64 = 60;
 /// Most keys remembered, missing ones included.
 pub const KEYS_CACHED_MAX: usize = 256;
 /// Most fetches a minute for each [`KeyOrigin`], a document each by itself, and as many again for confirmations. Anybody can name keys that do not exist: this
-/// bounds what that costs. Providers sign with a handful of keys.
+/// bounds what that costs. Providers sign with a handful of keys. Keys that have proven something are fetched again from a budget of their
+/// own, which strangers cannot use up: what they name of these is remembered.
 pub const FETCHES_PER_MINUTE_MAX: usize = 20;
+/// Most keys of which it is remembered that they have proven something.
+pub const PROVEN_KEYS_MAX: usize = 64;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -144,7 +151,8 @@ impl FetchedKeys {
             if let Some(known) = state.known(&slot, now) {
                 return known;
             }
-            state.spend(wanted.0.expense(), now)?;
+            let is_proven = state.proven.contains(wanted);
+            state.spend(if is_proven { Expense::Proven } else { wanted.0.expense() }, now)?;
         }
         let fetched = match (&wanted.0, account) {
             (Wanted::AwsSns(url), _) => url.fetch(&self.transport, now).await,
@@ -158,6 +166,12 @@ impl FetchedKeys {
         };
         self.state.lock().await.remember(slot, Remembered { key: key.clone(), until }, now);
         key
+    }
+
+    /// Notes that a key has proven something, here or, as the ledger says, in another environment. Whether that is news.
+    pub async fn note_proven(&self, wanted: &WantedKey) -> bool {
+        let proven = &mut self.state.lock().await.proven;
+        !matches!(wanted.0, Wanted::Document(_)) && proven.len() < PROVEN_KEYS_MAX && proven.insert(wanted.clone())
     }
 
     /// One fetch is for all keys of a document. It is read again when its time is over, and for a key that it did not have.
@@ -185,6 +199,13 @@ impl FetchedKeys {
             .ok_or_else(|| FetchError::Refused("the confirmation is not one of this topic, at SNS".to_owned()))?;
         self.state.lock().await.spend(Expense::Confirmation, now)?;
         self.transport.fetch(Request::Get(&url)).await?.success().map(drop)
+    }
+}
+
+impl WantedKey {
+    /// What it is called, among all that are fetched. Another version may call it otherwise: then what is known of it is noted anew.
+    pub fn name(&self) -> String {
+        format!("{:?}", self.0)
     }
 }
 
@@ -235,6 +256,8 @@ struct State {
     /// As many as schemes pin.
     documents: HashMap<Document, HeldDocument>,
     spent: HashMap<Expense, Minute>,
+    /// Keys that have proven something.
+    proven: HashSet<WantedKey>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -257,6 +280,7 @@ enum Expense {
     Plaid,
     Document(Document),
     Confirmation,
+    Proven,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -285,7 +309,9 @@ impl State {
     fn remember(&mut self, slot: Slot, remembered: Remembered, now: Timestamp) {
         self.keys.retain(|_, remembered| now < remembered.until);
         if self.keys.len() >= KEYS_CACHED_MAX {
-            let first_to_go = self.keys.iter().min_by_key(|(_, remembered)| remembered.until).map(|(slot, _)| slot.clone());
+            let rank = |slot: &Slot, remembered: &Remembered| (self.proven.contains(&slot.wanted), remembered.until);
+            let first_to_go =
+                self.keys.iter().min_by_key(|(slot, remembered)| rank(slot, remembered)).map(|(slot, _)| slot.clone());
             first_to_go.and_then(|slot| self.keys.remove(&slot));
         }
         self.keys.insert(slot, remembered);
@@ -389,6 +415,46 @@ mod tests {
         canned.answer(200, PAYPAL_CERTIFICATE);
         assert!(keys.get(&paypal("a"), None, NOW).await.is_ok());
         assert!(keys.get(&sns("abc"), None, NOW.plus(MINUTE)).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn strangers_do_not_use_up_what_keys_that_have_proven_something_are_fetched_from() {
+        let canned = Canned::always(200, SNS_CERTIFICATE);
+        let keys = FetchedKeys::new(&canned.config());
+        keys.get(&sns("abc"), None, NOW).await.unwrap();
+        assert!(keys.note_proven(&sns("abc")).await);
+        assert!(!keys.note_proven(&sns("abc")).await, "that is no news");
+        let later = seconds(CERTIFICATE_CACHE_SECONDS);
+        for number in 0..=FETCHES_PER_MINUTE_MAX {
+            drop(keys.get(&sns(&format!("{number:x}")), None, later).await);
+        }
+        assert_eq!(keys.get(&sns("abd"), None, later).await, Err(FetchError::Budget));
+        assert!(keys.get(&sns("abc"), None, later).await.is_ok(), "it is fetched again");
+        // In a cold environment the ledger says so.
+        assert!(keys.note_proven(&sns("abd")).await);
+        assert!(keys.get(&sns("abd"), None, later).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn no_more_proven_keys_are_remembered_than_the_bound() {
+        let keys = FetchedKeys::new(&Canned::always(404, "").config());
+        for number in 0..PROVEN_KEYS_MAX {
+            assert!(keys.note_proven(&sns(&format!("{number:x}"))).await);
+        }
+        assert!(!keys.note_proven(&sns("fff")).await);
+    }
+
+    #[test]
+    fn what_has_proven_something_is_the_last_to_be_forgotten() {
+        let mut state = State::default();
+        let slot = |number: usize| Slot { wanted: sns(&format!("{number:x}")), account: None };
+        let remembered = |until| Remembered { key: Err(FetchError::Budget), until };
+        state.proven.insert(slot(0).wanted);
+        for number in 0..=KEYS_CACHED_MAX {
+            state.remember(slot(number), remembered(seconds(1000 + number as u64)), NOW);
+        }
+        assert!(state.known(&slot(0), NOW).is_some());
+        assert!(state.known(&slot(1), NOW).is_none());
     }
 
     #[test]

@@ -181,7 +181,7 @@ fn watermark_key() -> (AttributeValue, AttributeValue) {
     (string("audit"), string("watermark"))
 }
 
-fn read_indexed(source: &SourceName, item: &Item) -> Result<IndexedEvent, LedgerError> {
+pub(super) fn read_indexed(source: &SourceName, item: &Item) -> Result<IndexedEvent, LedgerError> {
     let corrupt = |reason| LedgerError::Corrupt { key: format!("{source} (by_time)"), reason };
     let (received_at, event_id) =
         read_string(item, "by_time_sk").and_then(|key| key.split_once('#')).ok_or(corrupt("no by_time_sk"))?;

@@ -1,6 +1,6 @@
 //! Events: recorded once, found again, never changed.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use aws_sdk_dynamodb::{
     operation::put_item::PutItemError,
@@ -20,6 +20,9 @@ use crate::{
     names::{DestinationName, EventId, EventType},
     time::Timestamp,
 };
+
+/// How long an event must still live, in seconds, to be taken for known before its body is put into the bucket.
+const KNOWN_SECONDS_LEFT_MIN: u64 = 60;
 
 /// The answer of [`Ledger::record`]: the moment of acceptance.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,13 +89,24 @@ impl Ledger {
         }
     }
 
-    /// Writes an event, unless there is one of that key which has not expired; then that one's item.
+    /// Writes an event, unless there is one of that key which has not expired; then that one's item. A body that is for the bucket is put
+    /// there before the item that points to it; that costs more than a look whether the event is known, so that is made first.
     pub(super) async fn put_event(
         &self,
         event: &Event,
         body: &StoredBody,
         content: Option<SignedContent>,
     ) -> Result<Option<Item>, LedgerError> {
+        if let StoredBody::ForBucket(upload) = body
+            && !upload.is_done()
+        {
+            // One that is about to expire could be gone when the put comes.
+            let lasting = event.received_at.plus(Duration::from_secs(KNOWN_SECONDS_LEFT_MIN));
+            if let Some(known) = self.find_item(&event.key, lasting).await? {
+                return Ok(Some(known));
+            }
+        }
+        put_body(body).await?;
         let mut item = event_item(event, Some(body), "event");
         if let Some(content) = content.filter(|content| content.sha256 != event.sha256) {
             item.insert("content_sha256".to_owned(), binary(content.sha256.as_bytes()));
@@ -172,6 +186,14 @@ impl Ledger {
     }
 }
 
+/// Puts a body into the bucket, if that is where it goes: before an item that points to it.
+pub(super) async fn put_body(body: &StoredBody) -> Result<(), LedgerError> {
+    match body {
+        StoredBody::ForBucket(upload) => upload.put().await.map_err(|error| LedgerError::Unavailable(error.to_string())),
+        StoredBody::InItem(_) | StoredBody::InBucket(_) => Ok(()),
+    }
+}
+
 /// The shard of an event in the index `by_time`: by hash, so that all writers agree.
 pub(super) fn shard(event_id: &EventId) -> u8 {
     Sha256::digest(event_id.as_str())[0] % SHARDS
@@ -197,6 +219,7 @@ pub(super) fn event_item(event: &Event, body: Option<&StoredBody>, sort_key: &st
     match body {
         Some(StoredBody::InItem(compressed)) => item.insert("body".to_owned(), binary(compressed)),
         Some(StoredBody::InBucket(key)) => item.insert("body_object".to_owned(), string(key)),
+        Some(StoredBody::ForBucket(upload)) => item.insert("body_object".to_owned(), string(upload.key())),
         None => None,
     };
     if let Some(compared) = &event.compared_sha256 {

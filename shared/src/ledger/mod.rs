@@ -13,6 +13,7 @@
 //! | lock of a destination | `destination#{name}` | the name of the lock, as `oauth` |
 //! | order | `order#{destination}#{SHA-256 of the thing}` | `order` |
 //! | watermark | `audit` | `watermark` |
+//! | fetched key that has proven something | `key#{SHA-256 of its name}` | `proven` |
 //!
 //! What was signed is remembered beside it, in a table of its own ([`SignedContent`]).
 //!
@@ -27,8 +28,10 @@ mod content;
 mod delivery;
 mod destination;
 mod event;
+mod hits;
 mod lock;
 mod order;
+mod proven_key;
 mod quarantine;
 
 use aws_config::SdkConfig;
@@ -40,8 +43,10 @@ pub use delivery::{
 };
 pub use destination::{Circuit, DestinationState, Loaded, Pause};
 pub use event::Recorded;
+pub use hits::{HITS_PER_SHARD_MAX, Hits};
 pub use lock::Locked;
 pub use order::{Turn, TurnAnswer, Version};
+pub use proven_key::PROVEN_KEY_DAYS;
 pub use quarantine::{Acceptance, DeliveryReport, Kind, Pair, Quarantined, REPLAYS_KEPT_MAX};
 
 use crate::{aws, event::EventKey, names::DestinationName};

@@ -22,7 +22,7 @@ use super::{
     audit::{read_delivery_key, read_event_key},
     content::Owner,
     delivery::read_delivery,
-    event::{event_item, read_bodiless, read_body, read_event, shard},
+    event::{event_item, put_body, read_bodiless, read_body, read_event, shard},
 };
 use crate::{
     bodies::StoredBody,
@@ -137,6 +137,7 @@ impl Ledger {
         body: &StoredBody,
         content: Option<SignedContent>,
     ) -> Result<(), LedgerError> {
+        put_body(body).await?;
         let item = quarantined_item(Kind::Conflict, &event.key, event, Some(body), content);
         self.put(item).await
     }
@@ -149,6 +150,9 @@ impl Ledger {
         body: Option<&StoredBody>,
         first: &EventKey,
     ) -> Result<bool, LedgerError> {
+        if let Some(body) = body {
+            put_body(body).await?;
+        }
         // What was signed stays the first's, whatever becomes of this one.
         let item = quarantined_item(Kind::Replay, first, event, body, None);
         let put = self.client.put_item().table_name(&self.table).set_item(Some(item));

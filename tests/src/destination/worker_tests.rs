@@ -14,6 +14,8 @@ use shared::{
     config::Gateway,
     ledger::{Ledger, Locked},
     names::DestinationName,
+    secrets::Keyring,
+    signatures::outgoing::{SignatureVersion, Signing, SigningKey},
     time::Timestamp,
 };
 use worker::{Handlers, HttpClient, Invocation, Worker};
@@ -188,7 +190,7 @@ fn verifies(entry: &Entry, key: &str) -> bool {
 
 #[tokio::test]
 async fn all_valid_keys_sign_and_expired_ones_do_not() {
-    let world = World::new(&format!("url = \"HTTP/a\"\nsecret = \"out\"\n{NEAR}")).await;
+    let world = World::new(&format!("url = \"HTTP/a\"\nsecret = \"out\"\nsigning_key = \"own\"\n{NEAR}")).await;
     let (new, old) = ("bmV3IGtleSBvZiBhIHRlc3Q=", "b2xkIGtleSBvZiBhIHRlc3Q=");
     let keyring = |not_after: Timestamp| {
         json!({"keys": [{"id": "b", "secret": new}, {"id": "a", "secret": old, "notAfter": not_after.to_rfc3339()}]}).to_string()
@@ -202,6 +204,32 @@ async fn all_valid_keys_sign_and_expired_ones_do_not() {
     let [during, after] = &world.journal("a").await[..] else { panic!("two came") };
     assert_eq!((verifies(during, new), verifies(during, old)), (true, true));
     assert_eq!((verifies(after, new), verifies(after, old)), (true, false));
+}
+
+#[tokio::test]
+async fn without_a_key_of_its_own_a_destination_has_one_that_is_derived_for_it() {
+    let world = World::new(&format!("url = \"HTTP/a\"\nsecret = \"out\"\n{NEAR}")).await;
+    let master = "bWFzdGVyIGtleSBvZiBhIHRlc3Q=";
+    world.aws.put_signing_secret("out", master);
+    world.is_done("1").await;
+    let [entry] = &world.journal("a").await[..] else { panic!("one came") };
+    let keyring = Keyring::parse(master).unwrap();
+    let handed_out = |name: &str| {
+        let key = SigningKey::Derived { name: name.to_owned() };
+        let signing = Signing { secret: "out".to_owned(), key, version: SignatureVersion::V1 };
+        signing.keys(&keyring, Timestamp::now()).remove(0).handed_out()
+    };
+    assert!(verifies(entry, handed_out("one").expose()));
+    assert!(!verifies(entry, handed_out("another").expose()) && !verifies(entry, master));
+}
+
+#[tokio::test]
+async fn the_id_that_is_signed_has_no_full_stop() {
+    let world = World::new(&format!("url = \"HTTP/a\"\nsecret = \"out\"\n{NEAR}")).await;
+    world.aws.put_signing_secret("out", "bWFzdGVyIGtleSBvZiBhIHRlc3Q=");
+    world.is_done("evt.1.2").await;
+    assert_eq!(world.header("a", "webhook-id").await, ["partner#evt%2E1%2E2"]);
+    assert_eq!(world.header("a", "idempotency-key").await, ["partner#evt.1.2#one"], "nobody signs it");
 }
 
 #[tokio::test]

@@ -79,6 +79,7 @@ impl Aws {
             bell,
             gateway,
             keyrings: Keyrings::new(&config, SECRETS_PREFIX.to_owned()),
+            front_door: None,
             fetched_keys: FetchedKeys::new(&config),
             bodies: Bodies::new(&config, BODIES_BUCKET.to_owned()),
             ledger: Ledger::new(&config, LEDGER_TABLE.to_owned()).remembering(CONTENT_TABLE.to_owned()),

@@ -556,6 +556,11 @@ impl Aws {
         self.0.state().s3.objects(bucket)
     }
 
+    /// Removes an object, as an operator does who erases it, or the bucket's lifecycle.
+    pub fn remove_object(&self, bucket: &str, key: &str) {
+        self.0.state().s3.remove(bucket, key);
+    }
+
     /// How many calls there were.
     #[must_use]
     pub fn calls(&self) -> u64 {

@@ -68,6 +68,11 @@ impl S3 {
         }
     }
 
+    pub(super) fn remove(&mut self, bucket: &str, key: &str) {
+        let removed = self.buckets.get_mut(bucket).and_then(|objects| objects.remove(key));
+        removed.unwrap_or_else(|| panic!("the model has no object {key} in {bucket}"));
+    }
+
     pub(super) fn objects(&self, bucket: &str) -> BTreeMap<String, Bytes> {
         let objects = self.buckets.get(bucket).unwrap_or_else(|| panic!("the model has no bucket {bucket}"));
         objects.iter().map(|(key, object)| (key.clone(), object.body.clone())).collect()

@@ -11,7 +11,7 @@ use tests::{
     stack::{Answer, Item, Sample, Stack, text, unique, unix_now},
 };
 
-use crate::{journey, refuse::refused};
+use crate::{journey, keys::destination_keys, refuse::refused};
 
 /// Sources of the local configuration, what they are answered, and an HTTP destination that each routes to.
 const ROUTES: [(&str, u16, &str); 9] = [
@@ -44,7 +44,7 @@ fn a_signed_webhook_of_every_provider_is_accepted_and_delivered() {
 }
 
 #[test]
-fn a_delivery_is_signed_as_standard_webhooks_with_the_key_for_deliveries() {
+fn a_delivery_is_signed_as_standard_webhooks_with_a_key_of_its_destination() {
     journey(async |stack| {
         let sample = stack.sample("partner");
         stack.accept(&sample).await;
@@ -52,9 +52,14 @@ fn a_delivery_is_signed_as_standard_webhooks_with_the_key_for_deliveries() {
         let entry = the_only_delivery(stack, &sample, "partner").await;
         let header = |name| entry.header(name).unwrap_or_else(|| panic!("no {name} in {:?}", entry.headers));
         let (id, at) = (header("webhook-id"), header("webhook-timestamp").parse().unwrap());
-        let key = stack.keyring("delivery-signing").await.remove(0);
-        let expected = standard_webhooks_signature(&key.secret, id, at, &sample.body);
-        assert!(header("webhook-signature").split(' ').any(|signature| signature == expected), "{:?}", entry.headers);
+        let signed_with = |key: &str| {
+            let expected = standard_webhooks_signature(key, id, at, &sample.body);
+            header("webhook-signature").split(' ').any(|signature| signature == expected)
+        };
+        assert!(signed_with(&destination_keys(stack, "partner")[0]), "{:?}", entry.headers);
+        // What another destination verifies with, or what all are derived from, makes no signature for this one.
+        assert!(!signed_with(&destination_keys(stack, "partner2")[0]));
+        assert!(!signed_with(&stack.keyring("destination/delivery-signing").await.remove(0).secret));
         assert!(!header("idempotency-key").is_empty());
     });
 }
@@ -268,7 +273,7 @@ fn a_slack_event_that_is_sent_again_is_one_event() {
 #[test]
 fn a_form_is_proven_by_the_url_that_is_registered_with_and_without_its_port() {
     journey(async |stack| {
-        let key = stack.keyring("twilio").await.remove(0);
+        let key = stack.keyring("source/twilio").await.remove(0);
         let signed = async |sample: &Sample, url: &str| {
             stack.sign(sample).await.with("x-twilio-signature", &twilio_signature(&key.secret, url, &sample.body))
         };
@@ -292,7 +297,7 @@ fn a_form_is_proven_by_the_url_that_is_registered_with_and_without_its_port() {
 fn a_captured_form_is_known_again_in_every_spelling_that_its_signature_allows() {
     journey(async |stack| {
         let sample = stack.sample("twilio");
-        let key = stack.keyring("twilio").await.remove(0);
+        let key = stack.keyring("source/twilio").await.remove(0);
         assert_eq!(recorded(stack, &sample).await.status, 204);
         // The order of the fields is not signed, and neither is the port.
         let mut fields: Vec<_> = sample.body.split(|byte| *byte == b'&').collect();

@@ -47,7 +47,7 @@ fn a_challenge_that_is_not_signed_or_wrongly_so_is_refused_and_not_repeated() {
 #[test]
 fn a_verify_token_is_compared_before_its_challenge_is_repeated() {
     journey(async |stack| {
-        let token = stack.keyring("meta-verify").await.remove(0).secret;
+        let token = stack.keyring("source/meta-verify").await.remove(0).secret;
         let challenge = format!("challenge-{}", unique());
         let ask = async |token: &str| {
             let source = format!("meta?hub.mode=subscribe&hub.challenge={challenge}&hub.verify_token={token}");
@@ -88,14 +88,16 @@ fn a_probe_with_head_is_answered_and_a_webhook_still_has_to_be_signed() {
 fn a_secret_that_a_handshake_brings_is_enrolled_while_the_operator_lets_it() {
     journey(async |stack| {
         let closed = json!({"keys": [], "enrolUntil": "2000-01-01T00:00:00Z"});
-        stack.put_secret("asana-enrolled", &closed.to_string()).await;
+        stack.put_secret("source/asana-enrolled", &closed.to_string()).await;
         let (brought, another) = (unique(), unique());
         let answer = shake_hands(stack, &brought).await;
         expect_error(&answer, 403);
         assert_eq!((&answer.body["error"]["code"], answer.header("x-hook-secret")), (&json!("enrolment_closed"), None));
         assert_eq!(keys(stack).await, [""; 0]);
 
-        stack.put_secret("asana-enrolled", &json!({"keys": [], "enrolUntil": rfc3339(unix_now() + 600)}).to_string()).await;
+        stack
+            .put_secret("source/asana-enrolled", &json!({"keys": [], "enrolUntil": rfc3339(unix_now() + 600)}).to_string())
+            .await;
         // A function that has just read that it is closed believes so for some seconds.
         let answer = eventually("the handshake is answered", SOON, async || {
             when(shake_hands(stack, &brought).await, |answer| answer.status == 200)
@@ -132,14 +134,14 @@ async fn shake_hands(stack: &Stack, secret: &str) -> Answer {
 }
 
 async fn keys(stack: &Stack) -> Vec<String> {
-    stack.keyring("asana-enrolled").await.into_iter().map(|key| key.secret).collect()
+    stack.keyring("source/asana-enrolled").await.into_iter().map(|key| key.secret).collect()
 }
 
 /// A challenge, and Slack's request with it.
 async fn slack_challenge(stack: &Stack) -> (String, Webhook) {
     let challenge = format!("challenge-{}", unique());
     let body = json!({"type": "url_verification", "token": "x", "challenge": challenge}).to_string().into_bytes();
-    let key = stack.keyring("slack").await.remove(0);
+    let key = stack.keyring("source/slack").await.remove(0);
     (challenge, Provider::Slack.sign(&body, "", &key.secret, unix_now()))
 }
 

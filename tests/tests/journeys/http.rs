@@ -56,7 +56,7 @@ fn during_a_rotation_both_keys_sign_and_afterwards_one() {
             let not_after = unix_now() + OVERLAP_SECONDS;
             let not_after = DateTime::from_secs(not_after.cast_signed()).fmt(Format::DateTime).unwrap();
             let keys = json!({"keys": [{"id": "b", "secret": new}, {"id": "a", "secret": old, "notAfter": not_after}]});
-            stack.put_secret("http-signing", &keys.to_string()).await;
+            stack.put_secret("destination/http-signing", &keys.to_string()).await;
             let entry = delivered().await;
             when((verifies(&entry, &new), verifies(&entry, &old)), |signed| *signed == (true, true))
         })
@@ -83,7 +83,7 @@ fn each_destination_gets_its_credential() {
     journey(async |stack| {
         let sample = stack.sample("credentials");
         stack.accept(&sample).await;
-        let secret = async |name: &str| stack.keyring(name).await.remove(0).secret;
+        let secret = async |name: &str| stack.keyring(&format!("destination/{name}")).await.remove(0).secret;
         let basic = format!("Basic {}", BASE64_STANDARD.encode(secret("basic").await));
         let bearer = format!("Bearer {}", secret("bearer").await);
         for (destination, header, value, is_signed) in [
@@ -115,7 +115,7 @@ fn token(entry: &Entry) -> String {
 #[test]
 fn a_token_is_used_again_and_a_refused_one_replaced_in_the_same_attempt() {
     journey(async |stack| {
-        let secret = stack.keyring("token-client").await.remove(0).secret;
+        let secret = stack.keyring("destination/token-client").await.remove(0).secret;
         token_endpoint(stack, "token", &secret, 3600, None).await;
 
         // The refused one may be of an earlier journey. The endpoint is down when it is asked, and the next attempt asks again.
@@ -154,7 +154,7 @@ fn a_token_is_used_again_and_a_refused_one_replaced_in_the_same_attempt() {
 #[test]
 fn a_token_that_expires_is_replaced() {
     journey(async |stack| {
-        let secret = stack.keyring("short-token-client").await.remove(0).secret;
+        let secret = stack.keyring("destination/short-token-client").await.remove(0).secret;
         // Used for a second.
         token_endpoint(stack, "short-token", &secret, 2, None).await;
         eventually("two tokens are used", SOON, async || {
@@ -172,7 +172,7 @@ fn a_token_that_expires_is_replaced() {
 #[test]
 fn a_refresh_token_that_works_once_is_written_down_before_the_next_is_needed() {
     journey(async |stack| {
-        let stored = async || -> Value { serde_json::from_str(&stack.secret_text("refreshed-oauth").await).unwrap() };
+        let stored = async || -> Value { serde_json::from_str(&stack.secret_text("destination/refreshed-oauth").await).unwrap() };
         let before = stored().await;
         let (secret, refresh) = (before["clientSecret"].as_str().unwrap(), before["refreshToken"].as_str().unwrap());
         token_endpoint(stack, "refreshed", secret, 3600, Some(refresh)).await;

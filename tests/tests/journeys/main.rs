@@ -12,6 +12,7 @@ mod deliver;
 mod fifo;
 mod handshakes;
 mod http;
+mod keys;
 mod ledger;
 mod operator;
 mod overload;

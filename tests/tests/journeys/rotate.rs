@@ -23,7 +23,7 @@ const KEYRING_READ_AGAIN: Duration = Duration::from_secs(90);
 #[test]
 fn a_rotation_while_webhooks_arrive_refuses_none() {
     journey(async |stack| {
-        let before = stack.keyring("shopify").await;
+        let before = stack.keyring("source/shopify").await;
         let rotated = AtomicBool::new(false);
         let (sent, after) = join(send_until(stack, &before[0], &rotated), rotate(stack, &before, &rotated)).await;
 
@@ -43,7 +43,7 @@ fn a_rotation_while_webhooks_arrive_refuses_none() {
 #[test]
 fn a_step_out_of_order_is_refused_and_changes_nothing() {
     journey(async |stack| {
-        let secret = format!("{}/journey-{}", stack.name, unique());
+        let secret = format!("{}/source/journey-{}", stack.name, unique());
         let created = stack.secretsmanager.create_secret().name(&secret).secret_string("first").send().await.unwrap();
         let current = created.version_id().unwrap().to_owned();
         for name in ["createSecret", "setSecret", "testSecret", "finishSecret"] {
@@ -98,11 +98,11 @@ async fn send(stack: &Stack, key: &Key) -> (Sample, Answer) {
 /// Rotates the secret and gives the new keyring.
 async fn rotate(stack: &Stack, before: &[Key], rotated: &AtomicBool) -> Vec<Key> {
     let rules = RotationRulesType::builder().automatically_after_days(30).build();
-    let rotate = stack.secretsmanager.rotate_secret().secret_id(format!("{}/shopify", stack.name));
+    let rotate = stack.secretsmanager.rotate_secret().secret_id(format!("{}/source/shopify", stack.name));
     let rotate = rotate.rotation_lambda_arn(stack.output("RotationFunctionArn")).rotation_rules(rules);
     rotate.rotate_immediately(true).send().await.unwrap();
     let after = eventually("the keyring has a new key in front", SOON, async || {
-        when(stack.keyring("shopify").await, |keys| keys[0].secret != before[0].secret)
+        when(stack.keyring("source/shopify").await, |keys| keys[0].secret != before[0].secret)
     })
     .await;
     rotated.store(true, Ordering::Relaxed);

@@ -21,7 +21,7 @@ use shared::{
     config::{Connecting, HttpDestination, Meaning, Statuses},
     names::DestinationName,
     secrets::Keyrings,
-    signatures::outgoing,
+    signatures::outgoing::Signing,
     time::Timestamp,
 };
 
@@ -123,10 +123,10 @@ pub(crate) async fn deliver<E: Exchange>(
     invocation: Invocation<'_>,
 ) -> Result<(), Failure> {
     let now = (invocation.now)();
-    let id = parcel.id();
+    let id = parcel.signed_id();
     let mut headers = headers::of(&parcel, &id, &destination.headers, now)?;
-    if let Some(secret) = &destination.secret {
-        let signature = sign(&id, &parcel.body, &worker.keyrings, secret, now).await?;
+    if let Some(signing) = &destination.signing {
+        let signature = sign(&id, &parcel.body, &worker.keyrings, signing, now).await?;
         headers.insert("webhook-signature", headers::value("webhook-signature", signature)?);
     }
     let until = Until { end: (invocation.now)().plus(destination.timeout), now: invocation.now };
@@ -169,14 +169,15 @@ impl<E: Exchange> Call<'_, E> {
 }
 
 /// Signs with every valid key. A keyring that cannot sign may have been mended meanwhile: it is read again, at most once a minute.
-async fn sign(id: &str, body: &[u8], keyrings: &Keyrings, secret: &str, now: Timestamp) -> Result<String, Failure> {
+async fn sign(id: &str, body: &[u8], keyrings: &Keyrings, signing: &Signing, now: Timestamp) -> Result<String, Failure> {
+    let secret = &signing.secret;
     let keyring = keyrings.current(secret, now).await.map_err(|error| Failure::Transient(error.to_string()))?;
-    if let Some(signature) = outgoing::sign(id, now, body, &keyring) {
+    if let Some(signature) = signing.sign(id, now, body, &keyring) {
         return Ok(signature);
     }
     let mended = keyrings.after_refusal(secret, now).await.map_err(|error| Failure::Transient(error.to_string()))?;
     mended
-        .and_then(|keyring| outgoing::sign(id, now, body, &keyring))
+        .and_then(|keyring| signing.sign(id, now, body, &keyring))
         // A mistake of ours that a person must mend: no attempt is spent until then.
         .ok_or_else(|| Failure::Auth(format!("no key of the secret `{secret}` can sign")))
 }

@@ -1,7 +1,10 @@
 use std::time::Duration;
 
 use super::*;
-use crate::config::{DestinationKind, Gateway};
+use crate::{
+    config::{DestinationKind, Gateway},
+    signatures::outgoing::SignatureVersion,
+};
 
 const PEM: &str = include_str!("../../../testdata/keys/sns-certificate.pem");
 
@@ -29,7 +32,9 @@ fn refused(settings: &str, column: usize) -> String {
 #[test]
 fn without_settings_there_is_nothing_but_the_usual() {
     let usual = http("").unwrap();
-    assert_eq!((usual.secret.as_deref(), usual.auth, usual.headers), (Some("a"), None, Vec::new()));
+    let derived = SigningKey::Derived { name: "d".to_owned() };
+    let signing = Signing { secret: "a".to_owned(), key: derived, version: SignatureVersion::V1 };
+    assert_eq!((usual.signing, usual.auth, usual.headers), (Some(signing), None, Vec::new()));
     assert_eq!(usual.statuses, Statuses::default());
     assert_eq!((usual.timeout, usual.response_bytes_max), (Duration::from_secs(10), 64 * 1024));
     let nothing = Connecting { timeout: Duration::from_secs(3), allow_networks: Vec::new(), ca: None };
@@ -154,10 +159,27 @@ fn each_type_of_auth_has_what_it_needs_and_nothing_else() {
 }
 
 #[test]
+fn a_destination_is_signed_with_a_key_of_its_own_unless_it_has_another_name_or_secret() {
+    let signing = |settings: &str| http(settings).unwrap().signing.unwrap();
+    assert_eq!(signing("").key, SigningKey::Derived { name: "d".to_owned() });
+    assert_eq!(signing("signing_name = \"before\"").key, SigningKey::Derived { name: "before".to_owned() });
+    assert_eq!(signing("signing_key = \"derived\"").key, signing("").key);
+    assert_eq!(signing("signing_key = \"own\"").key, SigningKey::Own);
+    assert_eq!(signing("signature = \"v1\"").version, SignatureVersion::V1);
+    assert_eq!(signing("signature = \"v1a\"").version, SignatureVersion::V1a);
+    assert!(refused("signature = \"v2\"", 13).contains("unknown variant `v2`"));
+    assert!(refused("signing_name = \"A\"", 16).contains("lower"), "{}", refused("signing_name = \"A\"", 16));
+    let both = http("signing_key = \"own\"\nsigning_name = \"a\"").unwrap_err();
+    assert!(both.contains("`signing_name` is for keys that are derived"), "{both}");
+    let unsigned = parse("url = \"https://a.b\"\nauth = { type = \"bearer\", secret = \"a\" }\nsignature = \"v1a\"").unwrap_err();
+    assert!(unsigned.contains("`signature` means nothing"), "{unsigned}");
+}
+
+#[test]
 fn only_what_proves_itself_in_another_way_may_go_unsigned() {
     let auth = "url = \"https://a.b\"\nauth = { type = \"bearer\", secret = \"a\" }";
-    assert_eq!(parse(auth).unwrap().secret, None);
-    assert_eq!(parse(&format!("{auth}\nsecret = \"b\"")).unwrap().secret.as_deref(), Some("b"));
+    assert_eq!(parse(auth).unwrap().signing, None);
+    assert_eq!(parse(&format!("{auth}\nsecret = \"b\"")).unwrap().signing.map(|signing| signing.secret).as_deref(), Some("b"));
     assert!(parse("url = \"https://a.b\"").unwrap_err().contains("has no `secret`"));
 }
 

@@ -100,7 +100,7 @@ fn tell_and_exit(stop: &PanicHookInfo<'_>, stack: &str) {
 async fn close(stack: &Stack, events: &[Sample]) {
     say::title("Every event of this demo, and its deliveries, as the ledger has them:");
     println!("{}", ledger::table(stack, events).await);
-    let key = stack.keyring("github").await.pop().expect("a keyring has a valid key");
+    let key = stack.keyring("source/github").await.pop().expect("a keyring has a valid key");
     println!(
         "Webhooks go to   {}/<source>\n\n\
          Try it: a push of its own each time.\n\n{}\n\n\

@@ -113,12 +113,13 @@ pub(crate) async fn a_destination_that_is_down(stack: &Stack) -> Sample {
 pub(crate) async fn a_rotation(stack: &Stack) -> [Sample; 2] {
     say::title("6. The secret `partner` is rotated. Webhooks signed with the old and with the new one are both accepted.");
     let before = room_for_a_key(stack).await;
-    let rotate = stack.secretsmanager.rotate_secret().secret_id(format!("{}/partner", stack.name));
+    let rotate = stack.secretsmanager.rotate_secret().secret_id(format!("{}/source/partner", stack.name));
     let rules = RotationRulesType::builder().automatically_after_days(30).build();
     let rotate = rotate.rotation_lambda_arn(stack.output("RotationFunctionArn")).rotation_rules(rules);
     rotate.rotate_immediately(true).send().await.unwrap_or_else(|error| panic!("RotateSecret was refused: {error:?}"));
     let rotated = eventually("the keyring has a new key in front", SOON, async || {
-        when(stack.keyring("partner").await, |keys| keys[0].secret != before[0].secret).map_err(|_| "the old one".to_owned())
+        when(stack.keyring("source/partner").await, |keys| keys[0].secret != before[0].secret)
+            .map_err(|_| "the old one".to_owned())
     });
     let after = waiting("the four rotation steps", rotated).await;
     for key in &after {
@@ -144,15 +145,15 @@ pub(crate) async fn a_rotation(stack: &Stack) -> [Sample; 2] {
 
 /// The keyring, with room for one more key: a demo that runs often rotates faster than keys run out.
 async fn room_for_a_key(stack: &Stack) -> Vec<Key> {
-    let keys = stack.keyring("partner").await;
+    let keys = stack.keyring("source/partner").await;
     if keys.len() < KEYS_MAX {
         return keys;
     }
     say::line("keyring", format!("full with the {} keys of earlier demos; only the newest is kept", keys.len()));
-    let put = stack.secretsmanager.put_secret_value().secret_id(format!("{}/partner", stack.name));
+    let put = stack.secretsmanager.put_secret_value().secret_id(format!("{}/source/partner", stack.name));
     let keyring = json!({"keys": [{"id": keys[0].id, "secret": keys[0].secret}]});
     put.secret_string(keyring.to_string()).send().await.unwrap_or_else(|error| panic!("PutSecretValue was refused: {error:?}"));
-    stack.keyring("partner").await
+    stack.keyring("source/partner").await
 }
 
 fn partner_sample() -> Sample {

@@ -1,0 +1,37 @@
+//! What stands before the API, as CloudFront with a firewall: it puts a secret into a header, and what comes without that came past it.
+
+use metrics::counter;
+use shared::{
+    secrets::{Keyring, Keyrings},
+    time::Timestamp,
+};
+use subtle::ConstantTimeEq;
+
+use crate::{rejection::Rejection, request::Request};
+
+/// The header that what stands before the API puts its secret into; as in `infra/template.yaml`.
+pub const FRONT_DOOR_HEADER: &str = "posthouse-front-door";
+
+/// Refuses what came past the front door. A value that is not known may be that of a rotation: then, at most once a minute, the keyring is
+/// read again.
+pub(crate) async fn check(keyrings: &Keyrings, secret: &str, request: &Request, now: Timestamp) -> Result<(), Rejection> {
+    let keyring = keyrings.current(secret, now).await.map_err(Rejection::unavailable)?;
+    let shown = request.header(FRONT_DOOR_HEADER);
+    if is_key(&keyring, shown, now) {
+        return Ok(());
+    }
+    let changed = match shown {
+        Some(_) => keyrings.after_refusal(secret, now).await.map_err(Rejection::unavailable)?,
+        None => None,
+    };
+    if changed.is_some_and(|keyring| is_key(&keyring, shown, now)) {
+        return Ok(());
+    }
+    counter!("PastFrontDoor").increment(1);
+    Err(Rejection::PastFrontDoor)
+}
+
+fn is_key(keyring: &Keyring, shown: Option<&[u8]>, now: Timestamp) -> bool {
+    let Some(shown) = shown else { return false };
+    keyring.valid_at(now).any(|key| key.secret.expose().as_bytes().ct_eq(shown).into())
+}
