@@ -8,27 +8,25 @@ use std::{collections::HashMap, fmt, rc::Rc, time::Duration};
 
 use aws_config::SdkConfig;
 use aws_lambda_events::apigw::ApiGatewayV2httpResponse;
-use base64::{Engine as _, prelude::BASE64_STANDARD};
 use fastrand::Rng;
 use posthouse::{Case, Catalogue, Judged, Subject};
 use receiver::Receiver;
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{Value, json};
 use shared::{
     config::Gateway,
     door::{Keys, Rejection, Verdict},
     fetched::FetchedKeys,
     secrets::{Keyring, Keyrings},
-    signatures::{UnverifiedWebhook, preset::Preset},
+    signatures::preset::Preset,
     time::Timestamp,
 };
 use tokio::runtime::{Builder, Runtime};
 
-use crate::model::{self, Aws, SECRETS_PREFIX, Settings};
+use crate::{
+    model::{self, Aws, SECRETS_PREFIX, Settings},
+    requests::{self, NOW, Seed, Wire},
+};
 
-/// When it is, where a request does not say.
-const NOW: Timestamp = Timestamp::from_seconds(1_700_000_000);
-const SIGNATURES: &str = include_str!("../vectors/signatures.jsonl");
-const HANDSHAKES: &str = include_str!("../vectors/handshakes.jsonl");
 const OWN_SCHEMES: &str = include_str!("../../cli/testdata/own-schemes.toml");
 /// Schemes of that file, and the presets whose requests are theirs.
 const OWN: [(&str, &str); 12] = [
@@ -45,9 +43,6 @@ const OWN: [(&str, &str); 12] = [
     ("signed-token", "messagebird-jwt"),
     ("two-ways", "twilio"),
 ];
-const HOST: &str = "hooks.example.com";
-const PATH: &str = "/v1/webhooks/a";
-const VERIFY_TOKEN: &str = "verify_token:";
 /// How long enrolment is open, where it is.
 const ENROLLING: Duration = Duration::from_secs(600);
 /// Most changes to one request.
@@ -70,20 +65,6 @@ impl fmt::Debug for Agreement {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Agreement").finish_non_exhaustive()
     }
-}
-
-/// A request as it is published, or as one is made up.
-#[derive(Clone, Debug)]
-struct Seed {
-    scheme: String,
-    method: String,
-    url: String,
-    headers: Vec<(String, String)>,
-    body: Vec<u8>,
-    secrets: Vec<String>,
-    verify_token: Option<String>,
-    now: Timestamp,
-    is_made_up: bool,
 }
 
 /// What both say.
@@ -125,7 +106,7 @@ impl Agreement {
         // Nothing can be fetched: what needs that is an outage.
         receiver.fetched_keys = FetchedKeys::new(&SdkConfig::builder().build());
         let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
-        let mut seeds: Vec<Seed> = SIGNATURES.lines().chain(HANDSHAKES.lines()).map(Seed::read).collect();
+        let mut seeds = requests::published();
         let own: Vec<Seed> = OWN
             .iter()
             .flat_map(|(scheme, preset)| {
@@ -250,43 +231,6 @@ fn told(subject: &Subject, captured: &[u8], keys: Keys<'_>, now: Timestamp, is_e
     Ok(Said { kind, status, events })
 }
 
-impl Seed {
-    fn read(line: &str) -> Self {
-        let vector: Value = serde_json::from_str(line).expect("a vector is JSON");
-        let text = |name: &str| vector[name].as_str().map(str::to_owned);
-        let headers = vector["headers"].as_array().into_iter().flatten();
-        let pair =
-            |pair: &Value| (pair[0].as_str().unwrap_or_default().to_owned(), pair[1].as_str().unwrap_or_default().to_owned());
-        let secrets: Vec<String> =
-            vector["secrets"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
-        Self {
-            scheme: text("scheme").or_else(|| text("provider")).expect("somebody sent it"),
-            method: text("method").unwrap_or_else(|| "POST".to_owned()),
-            url: text("url").expect("it was sent somewhere"),
-            headers: headers.map(pair).collect(),
-            body: BASE64_STANDARD.decode(text("body_b64").unwrap_or_default()).expect("Base64"),
-            verify_token: secrets.iter().find_map(|secret| secret.strip_prefix(VERIFY_TOKEN)).map(str::to_owned),
-            secrets: secrets.into_iter().filter(|secret| !secret.trim().is_empty()).collect(),
-            now: vector["now"].as_u64().map_or(NOW, Timestamp::from_seconds),
-            is_made_up: false,
-        }
-    }
-
-    fn made_up(scheme: &str) -> Self {
-        Self {
-            scheme: scheme.to_owned(),
-            method: "POST".to_owned(),
-            url: format!("https://{HOST}{PATH}"),
-            headers: Vec::new(),
-            body: Vec::new(),
-            secrets: vec![BASE64_STANDARD.encode("a key of some bytes"), "key:secret".to_owned(), "00ff10".to_owned()],
-            verify_token: None,
-            now: NOW,
-            is_made_up: true,
-        }
-    }
-}
-
 /// A source `a` of the seed's scheme, with settings of its own.
 fn configuration(rng: &mut Rng, seed: &Seed, schemes: &str) -> String {
     let is_own = OWN.iter().any(|(scheme, _)| *scheme == seed.scheme);
@@ -345,176 +289,4 @@ fn keyring_text(rng: &mut Rng, seed: &Seed, subject: &Subject) -> String {
         keyring["enrolUntil"] = seed.now.plus(ENROLLING).to_rfc3339().into();
     }
     keyring.to_string()
-}
-
-/// A request on its way.
-#[derive(Clone, Debug)]
-struct Wire {
-    method: String,
-    query: String,
-    headers: Vec<(String, String)>,
-    body: Vec<u8>,
-}
-
-impl Wire {
-    fn of(seed: &Seed) -> Self {
-        Self {
-            method: seed.method.clone(),
-            query: seed.url.split_once('?').map(|(_, query)| query.replace(' ', "%20")).unwrap_or_default(),
-            headers: seed.headers.iter().map(|(name, value)| (name.clone(), value.trim().to_owned())).collect(),
-            body: seed.body.clone(),
-        }
-    }
-
-    /// A body of one of many kinds, and what stands beside it.
-    fn make_up(&mut self, rng: &mut Rng) {
-        let id = rng.u32(..1000);
-        let bodies: [&[u8]; 12] = [
-            br#"{"id":{"a":1},"type":"x y"}"#,
-            br#"{"id":null}"#,
-            br#"{"events":[{"id":1,"type":"a"},{"id":"x"},{"id":1,"type":"b"},7]}"#,
-            br#"{"events":[]}"#,
-            b"bt_payload=eA&AccountSid=AC1&MessageSid=SM1",
-            b"",
-            b"[]",
-            b"{\"id\":\"a",
-            b"\xef\xbb\xbf{\"id\":\"b\"}",
-            b"\xff\xfe\0",
-            br#"{"type":"url_verification","challenge":"abc"}"#,
-            b"id=1&id=2",
-        ];
-        self.body = match rng.usize(..bodies.len() + 4) {
-            0..3 => {
-                let body =
-                    json!({"id": format!("evt_{id}"), "type": "a.b", "events": [{"action": "added"}], "value": [{"a": 1}]});
-                body.to_string().into_bytes()
-            }
-            3 => json!({"id": id, "type": 7}).to_string().into_bytes(),
-            other => bodies[other - 4].to_vec(),
-        };
-        let form = self.body.first().is_some_and(u8::is_ascii_alphabetic);
-        let content_type = if form { "application/x-www-form-urlencoded" } else { "application/json" };
-        if rng.u8(..8) > 0 {
-            self.headers.push(("Content-Type".to_owned(), content_type.to_owned()));
-        }
-        if rng.u8(..4) == 0 {
-            self.headers.push(("X-Type".to_owned(), "of.header".to_owned()));
-        }
-        if rng.u8(..4) == 0 {
-            self.query = "a=1&b=x%20y".to_owned();
-        }
-    }
-
-    /// Signs it as its provider would, where that can be done: else it stays without a signature.
-    fn sign(&mut self, subject: &Subject, keyring: &Keyring, now: Timestamp) {
-        let url = subject.source.registered_url().unwrap_or_else(|| format!("https://{HOST}{PATH}"));
-        let url = format!("{}?{}", url.split('?').next().unwrap_or_default(), self.query);
-        let method = self.method.parse().expect("a method");
-        let mut webhook = UnverifiedWebhook::new(method, url.trim_end_matches('?'), &self.headers, self.body.clone());
-        if subject.source.scheme.sign(&mut webhook, keyring, now).is_ok() {
-            let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-            self.headers = webhook.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
-            (self.query, self.body) = (webhook.raw_query, webhook.body);
-        }
-    }
-
-    /// One of the many things that happen to a request.
-    fn change(&mut self, rng: &mut Rng) {
-        let header = (!self.headers.is_empty()).then(|| rng.usize(..self.headers.len().max(1)));
-        match (rng.u8(..16), header) {
-            (0, _) => self.method = ["GET", "POST", "PUT", "HEAD", "DELETE"][rng.usize(..5)].to_owned(),
-            (1, _) => {
-                let queries = [
-                    "",
-                    "a=1",
-                    "challenge=abc",
-                    "hub.mode=subscribe&hub.challenge=1158&hub.verify_token=word",
-                    "crc_token=abcdefghijklmnopqrst",
-                    "bt_challenge=aaaaaaaaaaaaaaaaaaaa",
-                    "validationToken=a%2bb",
-                    "to=https://other.example/",
-                    "a=%ff&a=2",
-                ];
-                self.query = queries[rng.usize(..queries.len())].to_owned();
-            }
-            (2, _) if !self.query.is_empty() => self.query = self.query.split('&').rev().collect::<Vec<_>>().join("&"),
-            (3, _) => self.body.clear(),
-            (4, _) if !self.body.is_empty() => {
-                let at = rng.usize(..self.body.len());
-                self.body[at] ^= 1 << rng.u8(..8);
-            }
-            (5, _) => self.body.push(b'\n'),
-            (6, _) => self.body = [b"\xef\xbb\xbf", &self.body[..]].concat(),
-            (7, _) => self.body = br#"{"id":"evt","type":"url_verification","challenge":"c"}"#.to_vec(),
-            (8, Some(header)) => drop(self.headers.remove(header)),
-            (9, Some(header)) => self.headers.push(self.headers[header].clone()),
-            (10, Some(header)) => {
-                let values = ["", "0", "a,b", "é", "null", "x y", "\u{1f389}", "t=1,v1=00"];
-                self.headers[header].1 = values[rng.usize(..values.len())].to_owned();
-            }
-            (11, Some(header)) => self.headers[header].0 = self.headers[header].0.to_ascii_uppercase(),
-            (12, Some(header)) => {
-                let value = &mut self.headers[header].1;
-                let cut: String = value.chars().skip(1).collect();
-                *value = cut.trim().to_owned();
-            }
-            (13, _) => {
-                let coding = ["gzip", "identity", "br, gzip", "unknown"][rng.usize(..4)];
-                self.headers.push(("Content-Encoding".to_owned(), coding.to_owned()));
-            }
-            (14, _) => {
-                let kinds = [
-                    "application/json",
-                    "application/x-www-form-urlencoded",
-                    "text/plain; charset=utf-8",
-                    "multipart/form-data; boundary=a",
-                ];
-                self.headers.retain(|(name, _)| !name.eq_ignore_ascii_case("content-type"));
-                self.headers.push(("content-type".to_owned(), kinds[rng.usize(..kinds.len())].to_owned()));
-            }
-            (_, _) => {
-                let names = [
-                    "X-Hook-Secret",
-                    "X-GitHub-Delivery",
-                    "X-Hub-Signature-256",
-                    "Authorization",
-                    "x-okta-verification-challenge",
-                    "Twitch-Eventsub-Message-Type",
-                ];
-                let values = ["abc", "sha256=00", "Bearer a.b.c", "webhook_callback_verification"];
-                self.headers.push((names[rng.usize(..names.len())].to_owned(), values[rng.usize(..values.len())].to_owned()));
-            }
-        }
-    }
-
-    /// As API Gateway hands it over: names of headers in lower case, repeated ones joined by commas.
-    fn event(&self, as_text: bool) -> Box<RawValue> {
-        let mut headers = serde_json::Map::from_iter([("host".to_owned(), json!(HOST))]);
-        for (name, value) in &self.headers {
-            let joined = headers.entry(name.to_ascii_lowercase()).or_insert_with(|| json!(null));
-            *joined = match joined.as_str() {
-                Some(before) => json!(format!("{before},{value}")),
-                None => json!(value),
-            };
-        }
-        let text = std::str::from_utf8(&self.body).ok().filter(|_| as_text);
-        let event = json!({
-            "version": "2.0", "rawPath": PATH, "rawQueryString": self.query, "headers": headers,
-            "pathParameters": {"source": "a"}, "isBase64Encoded": text.is_none(),
-            "body": text.map_or_else(|| BASE64_STANDARD.encode(&self.body), str::to_owned),
-            "requestContext": {"http": {"method": self.method}, "domainName": HOST},
-        });
-        serde_json::value::to_raw_value(&event).expect("JSON is JSON")
-    }
-
-    /// As it is captured on its way there.
-    fn captured(&self) -> Vec<u8> {
-        let query = if self.query.is_empty() { String::new() } else { format!("?{}", self.query) };
-        let mut request = format!("{} {PATH}{query} HTTP/1.1\r\nHost: {HOST}\r\n", self.method);
-        for (name, value) in &self.headers {
-            request.push_str(&format!("{name}: {value}\r\n"));
-        }
-        request.push_str("\r\n");
-        [request.as_bytes(), &self.body].concat()
-    }
 }

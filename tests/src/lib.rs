@@ -30,6 +30,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that cannot go on has failed"))]
 
 pub mod agreement;
+pub mod captures;
 pub mod certificate;
 pub mod control;
 pub mod destination;
@@ -38,6 +39,7 @@ pub mod passage;
 mod process;
 pub mod providers;
 pub mod reading;
+mod requests;
 pub mod server;
 pub mod simulation;
 pub mod stack;

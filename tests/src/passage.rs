@@ -69,7 +69,15 @@ impl Exchange for Destinations {
 
 /// What was counted, by the name of the metric.
 #[derive(Clone, Debug, Default)]
-struct Counts(Arc<Mutex<BTreeMap<String, Arc<AtomicU64>>>>);
+pub(crate) struct Counts(Arc<Mutex<BTreeMap<String, Arc<AtomicU64>>>>);
+
+impl Counts {
+    /// How often a metric was counted.
+    pub(crate) fn of(&self, metric: &str) -> u64 {
+        let counts = self.0.lock().expect("nobody has panicked with it");
+        counts.get(metric).map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+}
 
 impl Recorder for Counts {
     fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
@@ -170,8 +178,7 @@ impl Passage {
     /// # Panics
     /// When something has panicked while it was counting.
     pub fn counted(&self, metric: &str) -> u64 {
-        let counts = self.counts.0.lock().expect("nobody has panicked with it");
-        counts.get(metric).map_or(0, |count| count.load(Ordering::Relaxed))
+        self.counts.of(metric)
     }
 
     /// The metrics whose names begin so, with the values of their labels.

@@ -79,6 +79,19 @@ fn a_compressed_batch_is_delivered_element_by_element_as_it_was_before() {
     assert_eq!(delivered(&passage, "/plain").into_keys().collect::<Vec<_>>(), elements.map(String::into_bytes));
 }
 
+/// Its first element is not what tells that.
+#[test]
+fn a_compressed_batch_whose_elements_were_known_is_known_without_its_coding() {
+    let passage = Passage::new(GATEWAY);
+    let elements = [element("1", "a", false), element("2", "b", false)];
+    assert_eq!(passage.receive("receiver-1", &signed(&batch(&elements[..1]))).unwrap().0, 202);
+    let webhook = signed(&gzip(&batch(&elements))).with("content-encoding", "gzip");
+    assert_eq!(passage.receive("receiver-1", &webhook).unwrap().0, 202);
+    let (status, told) = passage.receive("receiver-1", &webhook.without("content-encoding")).unwrap();
+    assert_eq!((status, &told["status"]), (200, &"duplicate".into()), "{told}");
+    assert_eq!(delivered(&passage, "/plain").into_keys().collect::<Vec<_>>(), elements.map(String::into_bytes));
+}
+
 #[test]
 fn a_batch_that_is_empty_or_too_large_is_told_so_and_writes_nothing() {
     let passage = Passage::new(GATEWAY);

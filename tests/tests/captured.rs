@@ -4,15 +4,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::time::Duration;
+use std::{collections::BTreeMap, env, thread, time::Duration};
 
 use shared::{ledger::REPLAYS_KEPT_MAX, time::Timestamp};
 use tests::{
+    captures::{Captures, Case},
     model::{BODIES_BUCKET, CONTENT_TABLE, DEAD_LETTER_QUEUE, LEDGER_TABLE, Service, Value},
     passage::{NOW, Passage, SECRET},
     providers::{Provider, Webhook},
 };
 
+/// Presets without a request that becomes an event here: their providers sign with a key of their own, and what is published of them is no
+/// event or is too old.
+const NEVER_AN_EVENT: [&str; 3] = ["apple-app-store", "discord", "fusionauth-public"];
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A source with the scheme of GitHub, which signs the body alone, and one route that takes every type.
@@ -143,6 +147,49 @@ fn what_a_captured_webhook_leaves_behind_is_bounded_and_has_no_body() {
     }
 }
 
+/// Cases of `make test`; `CAPTURED_CASES` asks for others.
+const CASES_DEFAULT: u64 = 2_000;
+/// Failures that are told.
+const TOLD_MAX: usize = 10;
+
+#[test]
+fn of_any_preset_nothing_comes_of_a_captured_webhook_whose_unsigned_parts_are_changed() {
+    let cases = env::var("CAPTURED_CASES").map_or(CASES_DEFAULT, |text| text.parse().unwrap());
+    let threads = thread::available_parallelism().map_or(1, |threads| threads.get() as u64);
+    let run = |thread: u64| {
+        let mut captures = Captures::new();
+        let (mut held, mut wrong) = (BTreeMap::<&str, (u64, usize)>::new(), Vec::new());
+        for case in (thread..cases).step_by(threads as usize) {
+            let (events, copies) = held.entry(captures.preset(case)).or_default();
+            match captures.play(case) {
+                Ok(Case::Held { taken_in }) => (*events, *copies) = (*events + 1, *copies + taken_in),
+                Ok(Case::NoEvent) => {}
+                Err(told) => wrong.push(told),
+            }
+        }
+        (held, wrong)
+    };
+    let (mut held, mut wrong) = (BTreeMap::<&str, (u64, usize)>::new(), Vec::new());
+    thread::scope(|scope| {
+        let handles: Vec<_> = (0..threads).map(|thread| scope.spawn(move || run(thread))).collect();
+        for handle in handles {
+            let (some, told) = handle.join().unwrap();
+            for (preset, (events, copies)) in some {
+                let sum = held.entry(preset).or_default();
+                *sum = (sum.0 + events, sum.1 + copies);
+            }
+            wrong.extend(told);
+        }
+    });
+    let told = wrong.iter().take(TOLD_MAX).cloned().collect::<Vec<_>>().join("\n\n");
+    assert!(wrong.is_empty(), "{} of {cases} came of something\n{told}", wrong.len());
+    let never: Vec<&str> = held.iter().filter(|(_, (events, _))| *events == 0).map(|(preset, _)| *preset).collect();
+    let copies: usize = held.values().map(|(_, copies)| copies).sum();
+    println!("{cases} cases of {} presets, {copies} copies taken in; never an event: {never:?}", held.len());
+    assert_eq!(never, NEVER_AN_EVENT, "what cannot be signed here, and has no published request that is an event");
+    assert!(copies as u64 * 2 > cases, "too few copies kept their signature: {copies}");
+}
+
 /// A PUT costs more than all the rest of a webhook, and what nothing points to stays in the bucket for a hundred days.
 #[test]
 fn a_body_is_put_into_the_bucket_only_for_an_event_that_is_new() {
@@ -239,6 +286,32 @@ fn another_body_beside_a_signature_that_does_not_cover_it_is_a_replay_and_no_con
     assert_eq!(passage.delivered("/plain").len(), 1);
 }
 
+/// The property over all presets found it: whoever has captured one could fill the quarantine and call a person at will.
+#[test]
+fn another_body_of_an_event_that_is_known_by_what_was_signed_is_a_replay_and_no_conflict() {
+    for on_conflict in ["", "on_conflict = \"quarantine\""] {
+        let passage = Passage::new(&format!(
+            "[sources.stripe]\nscheme = \"own\"\nsecret = \"shared\"\n{on_conflict}\n\
+             [schemes.own]\nalgorithm = \"hmac-sha256\"\nsigned = \"{{json:/signed}}\"\nunsigned_body = true\n\
+             signature = {{ at = \"header:x-signature\", encoding = \"hex\" }}\n\
+             [[routes]]\nsource = \"stripe\"\ndestination = \"plain\"\n"
+        ));
+        let signed = |beside: &str| {
+            let signature = Provider::Github.sign(b"first", "first", SECRET, NOW.seconds()).header("x-hub-signature-256");
+            let body = format!("{{\"signed\":\"first\",\"beside\":\"{beside}\"}}");
+            webhook(body.as_bytes(), "", "push").with("x-signature", signature.strip_prefix("sha256=").unwrap())
+        };
+        let (status, id) = receive(&passage, &signed("genuine"));
+        assert_eq!(status, "accepted");
+        for number in 0..20 {
+            assert_eq!(receive(&passage, &signed(&format!("made up {number}"))), told("duplicate", &id));
+        }
+        assert_eq!((passage.counted("Conflicts"), items(&passage, "conflict#")), (0, 0), "{on_conflict}");
+        assert_eq!((passage.counted("Replays"), items(&passage, "replay#")), (20, 1), "{on_conflict}");
+        assert_eq!(passage.delivered("/plain").len(), 1);
+    }
+}
+
 /// Each value of a dimension is a metric that is paid for by the month.
 #[test]
 fn types_that_somebody_made_up_are_one_metric() {
@@ -266,6 +339,36 @@ fn what_was_captured_is_not_new_when_its_event_has_expired() {
     }
     passage.aws.expire(LEDGER_TABLE);
     assert_eq!(receive_at(&passage, &captured, NOW.plus(DAY * 365)), told("accepted", "made-up"), "as the source says");
+}
+
+/// A retry that is not the same to the byte is signed anew, and is remembered for its event, for no longer than that lives.
+#[test]
+fn a_captured_retry_is_not_new_between_the_end_of_its_event_and_its_own() {
+    let passage = passage("dedupe_days = 35\nevent = { id = \"header:x-github-delivery\", ignore = [\"/sent_at\"] }", "");
+    let retry = br#"{"a":1,"sent_at":2}"#;
+    assert_eq!(receive(&passage, &webhook(br#"{"a":1,"sent_at":1}"#, "first", "push")), told("accepted", "first"));
+    let twenty = NOW.plus(DAY * 20);
+    assert_eq!(receive_at(&passage, &webhook(retry, "first", "push"), twenty), told("duplicate", "first"));
+    for days in [34, 35, 36, 54, 55, 56] {
+        let captured = webhook(retry, "made-up", "push");
+        assert_eq!(receive_at(&passage, &captured, NOW.plus(DAY * days)), told("duplicate", "first"), "{days} days");
+    }
+    assert_eq!(passage.delivered("/plain").len(), 1);
+}
+
+/// It has no body of its own.
+#[test]
+fn a_replay_without_a_body_is_kept_for_no_longer_than_the_event_that_has_it() {
+    let passage = passage("dedupe_days = 35", "");
+    receive(&passage, &webhook(b"{}", "first", "push"));
+    receive_at(&passage, &webhook(b"{}", "made-up", "push"), NOW.plus(DAY * 20));
+    let expiry = |sort_key: &str| {
+        let items = passage.aws.items(LEDGER_TABLE);
+        let begins = |value: &Value| matches!(value, Value::S(text) if text.starts_with(sort_key));
+        items.iter().find(|item| begins(&item["sk"])).map(|item| format!("{:?}", item["expires_at"]))
+    };
+    assert!(expiry("replay#").is_some());
+    assert_eq!(expiry("replay#"), expiry("event"));
 }
 
 #[test]

@@ -246,7 +246,15 @@ impl Receiver {
             Recorded::SeenBeside { event_id, unclaimed } | Recorded::Replayed { first: event_id, unclaimed, .. } => {
                 Kept { event_id, to_ring: unclaimed, duplicate: true }
             }
-            Recorded::Conflict { unclaimed } => match policy(source.on_conflict, identity.by_content && content.is_none()) {
+            // Its id is what was signed: what differs is not, and is no other body of its sender's.
+            Recorded::Conflict { unclaimed } if identity.by_content && content.is_none() => {
+                let is_kept = self.ledger.keep_replay(&event, body).await?;
+                let first = event.key.event_id.clone();
+                let replayed = Recorded::Replayed { first: first.clone(), unclaimed: unclaimed.clone(), is_kept };
+                observe(&event, identity, &replayed);
+                Kept { event_id: first, to_ring: unclaimed, duplicate: true }
+            }
+            Recorded::Conflict { unclaimed } => match source.on_conflict {
                 OnConflict::First => keep_first(&event, unclaimed),
                 OnConflict::Quarantine => self.quarantine(event, body, content).await?,
                 OnConflict::Reject => return Err(Rejection::Conflict { event_id: event.key.event_id }),
@@ -408,15 +416,6 @@ fn keep_first(event: &Event, unclaimed: Vec<DestinationName>) -> Kept {
     Kept { event_id: event_id.clone(), to_ring: unclaimed, duplicate: true }
 }
 
-/// What becomes of a conflict. One that is known by what was signed is the same in another spelling, which whoever has captured it
-/// can make up: it is no later body.
-fn policy(on_conflict: OnConflict, by_content: bool) -> OnConflict {
-    match on_conflict {
-        OnConflict::Latest if by_content => OnConflict::Quarantine,
-        policy => policy,
-    }
-}
-
 fn observe(event: &Event, identity: &Identity, recorded: &Recorded) {
     let EventKey { source, event_id } = &event.key;
     let fields = (&event.event_type, event.body_bytes, &event.key_id, event.destinations.len());
@@ -460,23 +459,6 @@ fn observe_unreadable(event: &Event, identity: &Identity) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn another_spelling_of_the_same_signed_content_is_no_latest_body() {
-        use OnConflict::{First, Latest, Quarantine, Reject};
-        for (written, by_content, meant) in [
-            (Quarantine, false, Quarantine),
-            (Quarantine, true, Quarantine),
-            (Reject, false, Reject),
-            (Reject, true, Reject),
-            (Latest, false, Latest),
-            (Latest, true, Quarantine),
-            (First, false, First),
-            (First, true, First),
-        ] {
-            assert_eq!(policy(written, by_content), meant, "{written:?}, {by_content}");
-        }
-    }
 
     #[test]
     fn a_panic_is_answered_503_and_the_next_request_is_another() {

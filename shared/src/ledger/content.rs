@@ -6,7 +6,10 @@
 
 use std::time::Duration;
 
-use aws_sdk_dynamodb::{operation::put_item::PutItemError, types::ReturnValuesOnConditionCheckFailure};
+use aws_sdk_dynamodb::{
+    operation::put_item::PutItemError,
+    types::{AttributeValue, ReturnValuesOnConditionCheckFailure},
+};
 
 use super::{
     Ledger, LedgerError, Recorded,
@@ -54,12 +57,25 @@ struct ContentClaim {
     claimed_at: Timestamp,
     /// When the event of that id expires, if there is one.
     event_expires_at: Timestamp,
+    /// Whether the content is that of a batch, of which that event is one element.
+    is_of_batch: bool,
+}
+
+/// What is known of a content before its event is recorded.
+pub(super) enum First {
+    /// There is nothing left to record.
+    Known(Recorded),
+    /// It is claimed for the event that asked, under this key.
+    Claimed {
+        /// The claim's.
+        key: String,
+    },
 }
 
 /// Whose a content is.
 pub(super) enum Owner {
-    /// It is claimed for the event that asked.
-    Claimed,
+    /// It is claimed for the event that asked, under this key.
+    Claimed(String),
     /// An event that is in the ledger: it has this content, or the id that was asked for.
     Event(EventKey, Item),
     /// An event that has expired.
@@ -105,6 +121,10 @@ impl SignedContent {
     /// and it is of the claim's type, where one content may be an event of each of several. Else somebody has claimed the content, under
     /// that type, for the id of an event of another type.
     fn is_recorded_as(&self, item: &Item, claim: &ContentClaim, event: &Event) -> bool {
+        // Of a batch, an element can have come with another one before.
+        if claim.is_of_batch {
+            return true;
+        }
         let of_type = self.types == ContentTypes::Signed || read_string(item, "type") == Some(&claim.event_type);
         let compared = read_binary(item, "compared_sha256").or_else(|| read_binary(item, "sha256"));
         let is_same = compared == Some(event.compared().as_bytes().as_slice());
@@ -117,18 +137,18 @@ impl SignedContent {
 }
 
 impl Ledger {
-    /// Claims what was signed for this event's id. `Some` if there is nothing left to record.
+    /// Claims what was signed for this event's id.
     pub(super) async fn first_of_content(
         &self,
         event: &Event,
         body: &StoredBody,
         content: SignedContent,
-    ) -> Result<Option<Recorded>, LedgerError> {
+    ) -> Result<First, LedgerError> {
         let (first, item) = match self.owner_of_content(event, content).await? {
-            Owner::Claimed => return Ok(None),
+            Owner::Claimed(key) => return Ok(First::Claimed { key }),
             Owner::Expired(first) => {
                 let is_kept = self.quarantine_replay(event, Some(body), &first).await?;
-                return Ok(Some(Recorded::Replayed { first: first.event_id, unclaimed: Vec::new(), is_kept }));
+                return Ok(First::Known(Recorded::Replayed { first: first.event_id, unclaimed: Vec::new(), is_kept }));
             }
             Owner::Event(first, item) => (first, item),
         };
@@ -136,20 +156,47 @@ impl Ledger {
             true => match self.compare(event, &item).await? {
                 // What differs is not signed: it is no other body of its sender's.
                 Recorded::Conflict { unclaimed } if content_digest(&item) == Some(content.sha256) => unclaimed,
-                known => return Ok(Some(known)),
+                known => return Ok(First::Known(known)),
             },
             false => {
                 // Before it is taken for a replay: it may have been one, or a conflict, that has been accepted since.
                 if let Some(seen) = self.seen_beside(event).await? {
-                    return Ok(Some(seen));
+                    return Ok(First::Known(seen));
                 }
                 self.unclaimed(&read_bodiless(&first, &item)?).await?
             }
         };
-        // The same bytes are there already.
-        let body = Some(body).filter(|_| read_binary(&item, "sha256") != Some(event.sha256.as_bytes()));
-        let is_kept = self.quarantine_replay(event, body, &first).await?;
-        Ok(Some(Recorded::Replayed { first: first.event_id, unclaimed, is_kept }))
+        let is_kept = match read_binary(&item, "sha256") == Some(event.sha256.as_bytes()) {
+            // The same bytes are there already, and for as long as the first is.
+            true => {
+                let until = read_number(&item, "expires_at").map_or(event.expires_at, Timestamp::from_seconds);
+                let bodiless = Event { expires_at: event.expires_at.min(until), ..event.clone() };
+                self.quarantine_replay(&bodiless, None, &first).await?
+            }
+            false => self.quarantine_replay(event, Some(body), &first).await?,
+        };
+        Ok(First::Known(Recorded::Replayed { first: first.event_id, unclaimed, is_kept }))
+    }
+
+    /// Has a claim that was just made end with the event that was found under its id: a retry that is not the same to the byte would
+    /// else leave a claim behind that says that its event lives longer.
+    pub(super) async fn claim_until_the_events_end(
+        &self,
+        key: &str,
+        event: &Event,
+        content: SignedContent,
+        first: &Item,
+    ) -> Result<(), LedgerError> {
+        let expires_at = read_number(first, "expires_at").map_or(event.expires_at, Timestamp::from_seconds);
+        let claim = ContentClaim {
+            event_id: event.key.event_id.clone(),
+            event_type: event.event_type.to_string(),
+            claimed_at: event.received_at,
+            event_expires_at: event.expires_at,
+            is_of_batch: event.part.is_some(),
+        };
+        let until_then = Event { expires_at, ..event.clone() };
+        self.claim_content(key, &until_then, content, Some(&claim)).await.map(drop)
     }
 
     /// Whose content this is, once it has been claimed for this event's id if it was free.
@@ -161,7 +208,7 @@ impl Ledger {
         let mut of_others = None;
         for key in content.keys(event) {
             match self.claim_content(&key, event, content, None).await? {
-                None => return Ok(Owner::Claimed),
+                None => return Ok(Owner::Claimed(key)),
                 Some(claim) if content.is_of(&claim, event) => return self.owner_by(&key, claim, event, content).await,
                 Some(claim) => drop(of_others.get_or_insert((key, claim))),
             }
@@ -169,7 +216,7 @@ impl Ledger {
         // It came under as many types as it may: the first of them has it.
         match of_others {
             Some((key, claim)) => self.owner_by(&key, claim, event, content).await,
-            None => Ok(Owner::Claimed),
+            None => Err(LedgerError::Unavailable("a content may come under no type".to_owned())),
         }
     }
 
@@ -197,8 +244,8 @@ impl Ledger {
             _ => {}
         }
         match self.claim_content(key, event, content, Some(&claim)).await? {
-            None => Ok(Owner::Claimed),
-            Some(taken) if taken.event_id == event.key.event_id => Ok(Owner::Claimed),
+            None => Ok(Owner::Claimed(key.to_owned())),
+            Some(taken) if taken.event_id == event.key.event_id => Ok(Owner::Claimed(key.to_owned())),
             // Another request took it over at this moment: when the sender sends again, that one is recorded.
             Some(_) => Err(LedgerError::Unavailable("what was signed is being recorded under another id".to_owned())),
         }
@@ -224,6 +271,10 @@ impl Ledger {
             .item("expires_at", seconds(content.expires_at))
             .expression_attribute_values(":now", seconds(event.received_at))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        let put = match event.part {
+            Some(_) => put.item("batch", AttributeValue::Bool(true)),
+            None => put,
+        };
         let is_free = "attribute_not_exists(pk) OR expires_at <= :now";
         let put = match instead_of {
             None => put.condition_expression(is_free),
@@ -249,6 +300,7 @@ fn read_claim(item: &Item) -> Option<ContentClaim> {
         event_type: read_string(item, "type")?.to_owned(),
         claimed_at: read_millis(item, "claimed_at")?,
         event_expires_at: read_number(item, "event_expires_at").map(Timestamp::from_seconds)?,
+        is_of_batch: item.contains_key("batch"),
     })
 }
 

@@ -13,6 +13,7 @@ use super::{
     attributes::{
         Item, binary, millis, number, read_binary, read_millis, read_number, read_string, read_strings, seconds, string,
     },
+    content::First,
 };
 use crate::{
     bodies::StoredBody,
@@ -67,26 +68,19 @@ impl Ledger {
         body: &StoredBody,
         content: Option<SignedContent>,
     ) -> Result<Recorded, LedgerError> {
-        let known = match content {
-            Some(content) => self.first_of_content(event, body, content).await?,
+        let claimed = match content {
+            Some(content) => match self.first_of_content(event, body, content).await? {
+                First::Known(known) => return Ok(known),
+                First::Claimed { key } => Some((key, content)),
+            },
             None => None,
         };
-        match known {
-            Some(known) => Ok(known),
-            None => self.record_event(event, body, content).await,
+        let Some(first) = self.put_event(event, body, content).await? else { return Ok(Recorded::New) };
+        let recorded = self.compare(event, &first).await?;
+        if let (Recorded::Seen { .. }, Some((key, content))) = (&recorded, claimed) {
+            self.claim_until_the_events_end(&key, event, content, &first).await?;
         }
-    }
-
-    async fn record_event(
-        &self,
-        event: &Event,
-        body: &StoredBody,
-        content: Option<SignedContent>,
-    ) -> Result<Recorded, LedgerError> {
-        match self.put_event(event, body, content).await? {
-            None => Ok(Recorded::New),
-            Some(first) => self.compare(event, &first).await,
-        }
+        Ok(recorded)
     }
 
     /// Writes an event, unless there is one of that key which has not expired; then that one's item. A body that is for the bucket is put

@@ -114,7 +114,7 @@ pub enum Acceptance {
         /// As in [`super::Recorded::Seen`].
         unclaimed: Vec<DestinationName>,
     },
-    /// An event with another body has the id that it would have. Only its sender can have made that id up.
+    /// An event with another body has the id that it would have. Who made that id up knew id and body beforehand.
     Taken(EventId),
 }
 
@@ -140,6 +140,12 @@ impl Ledger {
         put_body(body).await?;
         let item = quarantined_item(Kind::Conflict, &event.key, event, Some(body), content);
         self.put(item).await
+    }
+
+    /// Keeps what came under the id of an event that is known by what was signed, and is not the same to the byte: a replay of it. Whether
+    /// there was room.
+    pub async fn keep_replay(&self, event: &Event, body: &StoredBody) -> Result<bool, LedgerError> {
+        self.quarantine_replay(event, Some(body), &event.key).await
     }
 
     /// Keeps a replay beside the first, in quarantine, if there is room: it may be its sender's after all. The same one again
@@ -182,7 +188,7 @@ impl Ledger {
         let event = accepted(event, now);
         let owner = match content {
             Some(content) => self.owner_of_content(&event, content).await?,
-            None => Owner::Claimed,
+            None => Owner::Claimed(String::new()),
         };
         match owner {
             Owner::Event(owner, item) if owner != event.key => {
