@@ -2,7 +2,7 @@
 //!
 //! Format: <https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>. It asks for a key of its own
 //! for every endpoint: whoever can verify a `v1` signature can make one. So a destination's key is derived from the keyring's, by HKDF
-//! with SHA-256 (RFC 5869) without a salt, for the name and the version that stand in [`info`]. What is in the keyring itself is never
+//! with SHA-256 (RFC 5869) without a salt, for `posthouse delivery {v1|v1a} {name} {version}`. What is in the keyring itself is never
 //! given to anybody.
 
 use std::{fmt, sync::LazyLock};
@@ -77,7 +77,7 @@ enum Signer {
     Asymmetric(Ed25519KeyPair),
 }
 
-/// Not a type of ours, so that it can say a length to `ring`.
+/// How `ring` is told a length.
 struct DerivedLength;
 
 impl hkdf::KeyType for DerivedLength {
