@@ -9,7 +9,7 @@ use crate::{
     content::ContentError,
     contract::{Contract, ContractFailure, Violation},
     event::Event,
-    jq::{Jq, JqFailure, JqInput},
+    jq::{Jq, JqFailure, JqInput, meter},
     ledger::Version,
     location::Location,
     names::{DestinationName, SourceName},
@@ -159,34 +159,27 @@ impl Routing {
         Ok(Self { sources })
     }
 
+    /// Whether [`Self::plan`] parses the event's body, which may take a while.
+    pub fn looks_into(&self, event: &Event, destination: &DestinationName) -> bool {
+        let Some(source) = self.sources.get(&event.key.source) else { return false };
+        source.contracts_of(event).next().is_some() || source.needed_by(event, destination).is_some()
+    }
+
     /// What is sent of an event to a destination. Of several routes that lead there, the first whose filter lets the event
-    /// through. `stored` is the body that it came in; of a batch, its own part is sent.
+    /// through. `stored` is the body that it came in; of a batch, its own part is sent. All that it takes shares [`crate::jq::STEPS_MAX`].
     pub fn plan(&self, event: &Event, destination: &DestinationName, stored: Vec<u8>) -> Result<Plan, RoutingFailure> {
-        let own = |stored: Vec<u8>| if event.part.is_some() { event.own_part(&stored).to_vec() } else { stored };
-        let Some(source) = self.sources.get(&event.key.source) else { return Ok(Plan::unchanged(own(stored))) };
-        let contracts: Vec<_> = source.contracts.iter().filter(|contract| matches(&contract.types, event)).collect();
-        let mut routes = source.routes_to(event, destination).peekable();
         // Most routes need no expression, and then the body is neither decoded nor parsed.
-        let needed_by = routes.peek().and_then(|route| route.first_expression());
-        if contracts.is_empty() && needed_by.is_none() {
-            return Ok(Plan::unchanged(own(stored)));
-        }
-        let input = JqInput::new(&stored, event).map_err(|failure| match (failure, needed_by) {
-            (failure, Some(what)) if contracts.is_empty() => RoutingFailure::Expression { what, failure },
-            (JqFailure::NotJson { line, column }, _) => RoutingFailure::NotJson { line, column },
-            (JqFailure::Undecodable(error), _) => RoutingFailure::Undecodable(error),
-            (failure, _) => RoutingFailure::Unchecked(failure),
-        })?;
-        contracts.iter().try_for_each(|contract| contract.check(event, &input))?;
-        if needed_by.is_none() {
-            return Ok(Plan::unchanged(own(stored)));
-        }
-        for route in routes {
-            if route.lets_through(&input)? {
-                return route.make(&input, own(stored)).map(Plan::Send);
-            }
-        }
-        Ok(Plan::Skip)
+        let Some(source) = self.sources.get(&event.key.source).filter(|_| self.looks_into(event, destination)) else {
+            return Ok(Plan::unchanged(own(event, stored)));
+        };
+        let planned = meter::run(|| source.plan(event, destination, stored));
+        planned.unwrap_or_else(|stopped| {
+            let failure = stopped.into();
+            Err(match source.needed_by(event, destination) {
+                Some(what) => RoutingFailure::Expression { what, failure },
+                None => RoutingFailure::Unchecked(failure),
+            })
+        })
     }
 
     /// Whether a route of this event to this destination has an order.
@@ -212,7 +205,42 @@ impl Routing {
     }
 }
 
+/// What of a stored body is the event's.
+fn own(event: &Event, stored: Vec<u8>) -> Vec<u8> {
+    if event.part.is_some() { event.own_part(&stored).to_vec() } else { stored }
+}
+
 impl SourceRouting {
+    fn contracts_of(&self, event: &Event) -> impl Iterator<Item = &CompiledContract> {
+        self.contracts.iter().filter(|contract| matches(&contract.types, event))
+    }
+
+    /// The key of the first expression that needs the event's body to be JSON.
+    fn needed_by(&self, event: &Event, destination: &DestinationName) -> Option<&'static str> {
+        self.routes_to(event, destination).next()?.first_expression()
+    }
+
+    /// As [`Routing::plan`], where the body has to be looked into.
+    fn plan(&self, event: &Event, destination: &DestinationName, stored: Vec<u8>) -> Result<Plan, RoutingFailure> {
+        let needed_by = self.needed_by(event, destination);
+        let input = JqInput::new(&stored, event).map_err(|failure| match (failure, needed_by) {
+            (failure, Some(what)) if self.contracts_of(event).next().is_none() => RoutingFailure::Expression { what, failure },
+            (JqFailure::NotJson { line, column }, _) => RoutingFailure::NotJson { line, column },
+            (JqFailure::Undecodable(error), _) => RoutingFailure::Undecodable(error),
+            (failure, _) => RoutingFailure::Unchecked(failure),
+        })?;
+        self.contracts_of(event).try_for_each(|contract| contract.check(event, &input))?;
+        if needed_by.is_none() {
+            return Ok(Plan::unchanged(own(event, stored)));
+        }
+        for route in self.routes_to(event, destination) {
+            if route.lets_through(&input)? {
+                return route.make(&input, own(event, stored)).map(Plan::Send);
+            }
+        }
+        Ok(Plan::Skip)
+    }
+
     /// The routes that lead an event to a destination, in the order of the file.
     fn routes_to(&self, event: &Event, destination: &DestinationName) -> impl Iterator<Item = &CompiledRoute> {
         let takes = |route: &&CompiledRoute| matches(&route.types, event);

@@ -591,3 +591,44 @@ async fn on_a_fifo_queue_what_is_dead_lets_the_next_go_on() {
     let groups: BTreeSet<_> = stack.aws.messages(DEAD_LETTER_QUEUE).into_iter().map(|letter| letter.group).collect();
     assert_eq!(groups.len(), 2, "each letter is a group of its own");
 }
+
+/// It could be rung for until TTL removes it, which may take days, and each time make a dead letter.
+#[tokio::test(start_paused = true)]
+async fn a_delivery_whose_event_has_expired_ends_once_with_one_dead_letter() {
+    let stack = Stack::new("backoff_seconds = [600]", "");
+    stack.destination.always(401);
+    stack.send("paused", "{}").await;
+    stack.work_once().await;
+    assert_eq!(stack.statuses(["paused"]).await, [Some(Status::Paused)]);
+    stack.ledger.resume(&ci()).await.unwrap();
+    sleep(HORIZON).await;
+    let auditor = stack.aws.auditor("auditor", stack.gateway.clone());
+    for _ in 0..4 {
+        auditor.audit(clock::now().plus(Duration::from_secs(55)), clock::now).await.unwrap();
+        stack.work_for(Duration::from_secs(60)).await;
+    }
+    let letters = stack.aws.messages(DEAD_LETTER_QUEUE);
+    assert_eq!(letters.len(), 1, "{letters:?}");
+    assert!(format!("{letters:?}").contains("the event has expired, or was erased, before it was delivered"), "{letters:?}");
+    assert_eq!(stack.statuses(["paused"]).await, [Some(Status::Dead)]);
+    // Nor does a doorbell that was on its way make another one, or a redrive bring it back.
+    let key = EventKey { source: SourceName::parse("partner").unwrap(), event_id: EventId::parse("paused").unwrap() };
+    for replay in [0, 1] {
+        stack.aws.send(DOORBELL_QUEUE, &Doorbell { replay, ..Doorbell::first(&key, &ci()) }.to_json());
+    }
+    stack.work_for(Duration::from_secs(60)).await;
+    assert_eq!(stack.aws.messages(DEAD_LETTER_QUEUE).len(), 1);
+    assert_eq!(stack.aws.counts(DOORBELL_QUEUE), Default::default());
+    assert_eq!(stack.destination.asked().len(), 1);
+}
+
+/// What was erased by an operator, who takes the event first.
+#[tokio::test(start_paused = true)]
+async fn what_nobody_has_claimed_and_has_no_event_is_put_aside() {
+    let stack = Stack::new("", "");
+    stack.send("erased", "{}").await;
+    assert!(stack.aws.remove_item(LEDGER_TABLE, "partner#erased", "event"));
+    stack.work_for(Duration::from_secs(60)).await;
+    assert_eq!(stack.aws.messages(DEAD_LETTER_QUEUE).len(), 1);
+    assert_eq!((stack.statuses(["erased"]).await, stack.destination.asked().len()), (vec![None], 0));
+}

@@ -13,7 +13,9 @@ use shared::{
     content::CONTENT_ENCODING,
     doorbell::{Doorbell, Group},
     event::Event,
-    ledger::{Bid, Claim, DestinationState, DoneAs, Ended, FailureRecord, Finish, Lease, LedgerError, Outcome, Turn, TurnAnswer},
+    ledger::{
+        Bid, Claim, DestinationState, DoneAs, Ended, FailureRecord, Finish, Lease, LedgerError, Outcome, Status, Turn, TurnAnswer,
+    },
     routing::{Plan, Sending},
     time::Timestamp,
 };
@@ -21,7 +23,7 @@ use shared::{
 use crate::{
     Invocation, Worker,
     batch::{Verdict, put_aside},
-    failure::{DEFERRED, Failure, PAUSED, PERMANENT},
+    failure::{DEFERRED, EXPIRED, Failure, PAUSED, PERMANENT},
     guards::{Admission, Guards},
     handlers::{HANDLER_WRITES_MAX, Handler, OnRefused},
     http::{self, Exchange},
@@ -42,6 +44,11 @@ const HOLD_MILLIS_MIN: u64 = 500;
 const TURN_WAIT_MILLIS: u64 = 1000;
 /// Longest value of a metric's dimension, in characters; CloudWatch takes 1,024.
 const DIMENSION_CHARS_MAX: usize = 200;
+
+/// Why a doorbell is put aside of which the ledger has neither event nor delivery.
+const NO_EVENT: &str = "the event is not in the ledger";
+/// Why a delivery ends whose event is gone.
+const EVENT_GONE: &str = "the event has expired, or was erased, before it was delivered";
 
 /// How an attempt went.
 enum Attempt {
@@ -87,7 +94,7 @@ pub(crate) async fn deliver(
     }
     let loaded = worker.ledger.load(&doorbell.event_key(), &doorbell.destination, (invocation.now)()).await?;
     let Some((event, body)) = loaded.event else {
-        return Ok(put_aside(worker, &doorbell.to_json(), "the event is not in the ledger").await);
+        return end_without_event(worker, doorbell, (invocation.now)()).await;
     };
     let routed = configured.filter(|destination| worker.gateway.leads(&event, &destination.name));
     // During a deployment the receiver may know a destination or a route before this worker does.
@@ -123,6 +130,32 @@ pub(crate) async fn deliver(
     }
 }
 
+/// The event is gone: it has expired, or was erased. Its delivery ends with it, once, and a person is told once; what is marked so, nobody
+/// rings for.
+async fn end_without_event(worker: &Worker<impl Exchange>, doorbell: &Doorbell, now: Timestamp) -> Result<Verdict, LedgerError> {
+    let key = doorbell.event_key();
+    let put_aside = async |reason| put_aside(worker, &doorbell.to_json(), reason).await;
+    // Nobody has ever claimed it, so nothing rings for it again.
+    let Some(found) = worker.ledger.delivery(&key, &doorbell.destination).await? else { return Ok(put_aside(NO_EVENT).await) };
+    match (found.status, found.lease_until) {
+        (Status::Done | Status::Dead, _) => Ok(Verdict::Acknowledge),
+        // Its owner has the event.
+        (Status::Processing, Some(until)) if now < until => Ok(Verdict::KeepUntil(until)),
+        _ => {
+            // The letter comes first: after a crash there are two of them, rather than none.
+            let verdict = put_aside(EVENT_GONE).await;
+            if verdict == Verdict::Acknowledge {
+                let failure = FailureRecord { class: EXPIRED, reason: EVENT_GONE.to_owned() };
+                worker.ledger.bury(&key, &doorbell.destination, &found, &failure, now).await?;
+                counter!("Expired").increment(1);
+                let Doorbell { source, event_id, destination, .. } = doorbell;
+                tracing::error!(%source, %event_id, %destination, attempts = found.attempts, "expired before it was delivered");
+            }
+            Ok(verdict)
+        }
+    }
+}
+
 /// The group that a doorbell should have come in, if that is another one. Who rings again, as the auditor, has no body to look into;
 /// taken as it comes, the doorbell would overtake what is before it in its own group.
 async fn misplaced(
@@ -140,7 +173,8 @@ async fn misplaced(
     }
     // What cannot be read or told fails as it does without a group.
     let body = worker.bodies.read(event, body.clone()).await.ok()?;
-    let thing = worker.routing.order_key(event, destination, &body)?;
+    let (routing, event, name) = (worker.routing.clone(), event.clone(), destination.clone());
+    let thing = worker.planning.run(move || routing.order_key(&event, &name, &body)).await.ok()??;
     Some(Group::of_thing(destination, &thing))
 }
 
@@ -235,7 +269,14 @@ impl<E: Exchange> Job<'_, E> {
             BodyError::Storage(reason) => Failure::Transient(reason),
             corrupt => Failure::Permanent(corrupt.to_string()),
         })?;
-        let planned = self.worker.routing.plan(self.event, &self.destination.name, body);
+        let (routing, destination) = (&self.worker.routing, &self.destination.name);
+        let planned = match routing.looks_into(self.event, destination) {
+            true => {
+                let (routing, event, destination) = (routing.clone(), self.event.clone(), destination.clone());
+                self.worker.planning.run(move || routing.plan(&event, &destination, body)).await?
+            }
+            false => routing.plan(self.event, destination, body),
+        };
         planned.map_err(|failure| {
             if failure.is_violation() {
                 let source = self.event.key.source.to_string();

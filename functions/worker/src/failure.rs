@@ -19,6 +19,8 @@ pub(crate) const PERMANENT: &str = "permanent";
 pub(crate) const DEFERRED: &str = "deferred";
 /// What a delivery is kept under that was not tried, since its destination is paused.
 pub(crate) const PAUSED: &str = "paused";
+/// The class of what has expired before it was delivered.
+pub(crate) const EXPIRED: &str = "expired";
 
 /// Why an attempt failed. Reasons never hold a body, a secret or a signature.
 #[derive(Debug, Clone, PartialEq, Eq)]

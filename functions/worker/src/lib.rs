@@ -11,6 +11,7 @@ mod guards;
 mod handlers;
 mod http;
 mod parcel;
+mod planning;
 mod targets;
 
 use std::{path::Path, sync::Arc};
@@ -36,6 +37,7 @@ pub use http::{
     Answer, ERROR_CODE_BYTES_MAX, EXCHANGE_MILLIS_MIN, Exchange, HttpClient, IDLE_SECONDS_MAX, Post, REQUEST_ID_BYTES_MAX,
     TOKEN_ANSWER_BYTES_MAX, TOKEN_MARGIN_SECONDS, TOKEN_SECONDS_DEFAULT, Tokens,
 };
+pub use planning::Planning;
 pub use targets::{DETAIL_TYPE_CHARS_MAX, ENTRY_BYTES_MAX, MESSAGE_BYTES_MAX, PAYLOAD_BYTES_MAX, Targets};
 
 /// Delivers.
@@ -63,6 +65,8 @@ pub struct Worker<E = HttpClient> {
     pub handlers: Handlers,
     /// What the routes make of events.
     pub routing: Arc<Routing>,
+    /// Where that is found out.
+    pub planning: Planning,
 }
 
 /// One invocation.
@@ -90,6 +94,7 @@ impl Worker {
         Ok(Self {
             exchange: HttpClient::new(gateway.destinations.values())?,
             routing,
+            planning: Planning::aside(),
             gateway,
             ledger: Ledger::new(&config, required("LEDGER_TABLE")?),
             bodies: Bodies::new(&config, required("BODIES_BUCKET")?),

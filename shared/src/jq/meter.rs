@@ -5,13 +5,20 @@
 //! counted there, and what goes too far is unwound: no `try` of an expression can catch that. What is counted is work and not time,
 //! so that every attempt ends the same way.
 //!
-//! The counters belong to the thread that [`run`] makes for the work. On any other thread nothing is counted.
+//! The counters belong to the thread that [`run`] makes for the work. On any other thread nothing is counted. Work within such work goes on
+//! counting the steps of the whole: so everything that a delivery takes shares one budget.
 
-use std::{cell::Cell, panic::resume_unwind, thread};
+use std::{
+    any::Any,
+    cell::Cell,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    thread,
+};
 
-/// What one evaluation, one parse or one check may do, in steps: about a quarter of a second of a whole CPU.
+/// What all that a delivery takes may do together, in steps, its parse, contracts, filters, order and map: about a quarter of a second of a
+/// whole CPU.
 pub const STEPS_MAX: u64 = 4_000_000;
-/// What one of them may take in memory, in bytes. Strings count also after they were let go of.
+/// What each of these may take in memory, in bytes, while it goes on. Strings count also after they were let go of.
 pub const MEMORY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// How much larger the stack's frames are where nothing is optimised.
@@ -50,13 +57,25 @@ pub(crate) enum Stopped {
 thread_local! {
     static STEPS_LEFT: Cell<u64> = const { Cell::new(u64::MAX) };
     static BYTES_LEFT: Cell<usize> = const { Cell::new(usize::MAX) };
-    /// Where the stack begins; it grows towards lower addresses.
+    /// Where the stack begins; it grows towards lower addresses. Zero where nothing is counted.
     static STACK_BEGIN: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Does the work on a thread of its own, within the bounds.
+/// Does the work on a thread of its own, within the bounds; within other such work, on that one's, with the steps that it has left.
 pub(crate) fn run<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, Stopped> {
-    run_within(STEPS_MAX, work)
+    if STACK_BEGIN.get() == 0 { run_within(STEPS_MAX, work) } else { run_here(work) }
+}
+
+/// What is unwound here ends here: the whole goes on, and what it has spent is spent.
+fn run_here<T>(work: impl FnOnce() -> T) -> Result<T, Stopped> {
+    let bytes_left = BYTES_LEFT.replace(MEMORY_BYTES_MAX);
+    let worked = catch_unwind(AssertUnwindSafe(work));
+    BYTES_LEFT.set(bytes_left);
+    worked.map_err(|payload| reason(&*payload))
+}
+
+fn reason(payload: &(dyn Any + Send)) -> Stopped {
+    payload.downcast_ref().copied().unwrap_or(Stopped::Panic)
 }
 
 /// As [`run`], with fewer steps.
@@ -70,7 +89,7 @@ pub(super) fn run_within<T: Send>(steps_max: u64, work: impl FnOnce() -> T + Sen
     thread::scope(|scope| {
         let spawned = thread::Builder::new().name("json".to_owned()).stack_size(STACK_BYTES).spawn_scoped(scope, counted);
         let thread = spawned.map_err(|_| Stopped::NoThread)?;
-        thread.join().map_err(|payload| payload.downcast_ref().copied().unwrap_or(Stopped::Panic))
+        thread.join().map_err(|payload| reason(&*payload))
     })
 }
 
@@ -141,6 +160,29 @@ mod tests {
             allocate(1);
         };
         assert_eq!(run(again), Ok(()));
+    }
+
+    #[test]
+    fn work_within_work_shares_its_steps_and_has_memory_of_its_own() {
+        let half = usize::try_from(STEPS_MAX / 2).unwrap();
+        let both = |second: usize| {
+            run(move || {
+                allocate(MEMORY_BYTES_MAX);
+                let first = run(|| {
+                    allocate(MEMORY_BYTES_MAX);
+                    spend(half);
+                });
+                (first, run(|| spend(second)))
+            })
+        };
+        assert_eq!(both(half), Ok((Ok(()), Ok(()))));
+        assert_eq!(both(half + 1), Ok((Ok(()), Err(Stopped::Steps))));
+        let too_much = run(|| {
+            let inner = run(|| allocate(MEMORY_BYTES_MAX + 1));
+            allocate(MEMORY_BYTES_MAX);
+            inner
+        });
+        assert_eq!(too_much, Ok(Err(Stopped::Memory)), "and what is around it goes on");
     }
 
     #[test]

@@ -28,6 +28,7 @@ mod content;
 mod delivery;
 mod destination;
 mod event;
+mod expiry;
 mod hits;
 mod lock;
 mod order;

@@ -18,7 +18,7 @@ use shared::{
     signatures::outgoing::{SignatureVersion, Signing, SigningKey},
     time::Timestamp,
 };
-use worker::{Handlers, HttpClient, Invocation, Worker};
+use worker::{Handlers, HttpClient, Invocation, Planning, Worker};
 
 use super::*;
 use crate::{
@@ -106,11 +106,15 @@ impl World {
 
     /// Takes an event in.
     async fn receive(&self, id: &str) {
+        self.receive_from("partner", id, BODY).await;
+    }
+
+    async fn receive_from(&self, source: &str, id: &str, body: &str) {
         let receiver = self.aws.receiver("receiver-1", self.gateway.clone());
         let now = Timestamp::now();
-        let mut webhook = Provider::StandardWebhooks.sign(BODY.as_bytes(), id, KEY, now.seconds());
+        let mut webhook = Provider::StandardWebhooks.sign(body.as_bytes(), id, KEY, now.seconds());
         webhook.headers.push(("x-kept".to_owned(), "kept value".to_owned()));
-        let event = strangers::event("POST", "partner", "", &webhook.headers, BODY, false);
+        let event = strangers::event("POST", source, "", &webhook.headers, body, false);
         assert_eq!(receiver.receive(&event, "request-1", now).await.status_code, 202);
     }
 
@@ -655,4 +659,38 @@ async fn a_connection_that_is_open_is_no_way_around() {
         assert_eq!(two.get("status").and_then(|value| value.text()), Some("dead"));
     }
     assert_eq!(world.header("a", "idempotency-key").await, ["partner#1#one", "partner#2#one"]);
+}
+
+/// How many deliveries of a batch have a body that is made so that an expression of their route takes all that it may.
+const HOSTILE: usize = 9;
+
+/// Somebody else's body must not be what a destination's answer waits for.
+#[tokio::test]
+async fn beside_nine_hostile_bodies_a_delivery_is_judged_by_its_own_destinations_time() {
+    let hostile = "[sources.hostile]\nscheme = \"standard-webhooks\"\nsecret = \"shared\"\n\
+                   [destinations.two]\ntype = \"http\"\nurl = \"HTTP/b\"\nsecret = \"shared\"\n\
+                   [[routes]]\nsource = \"hostile\"\ndestination = \"two\"\nfilter = \"[.[] | tostring] | length > 0\"";
+    let one = format!("url = \"HTTP/a\"\nsecret = \"shared\"\ntimeout_seconds = 3\n{NEAR}");
+    let mut world = World::new(&format!("{one}\n{}", hostile.replacen("url", &format!("{NEAR}\nurl"), 1))).await;
+    world.worker.planning = Planning::aside();
+    world.script("a", json!([{"status": 200, "delay_ms": 1000}])).await;
+    // The innocent one begins first, so that its request is on its way while the others are evaluated.
+    world.receive("innocent").await;
+    let body = format!("[{}0]", "0,".repeat(300_000));
+    for number in 0..HOSTILE {
+        world.receive_from("hostile", &number.to_string(), &body).await;
+    }
+    let began = std::time::Instant::now();
+    world.work(&world.worker, "request-1").await;
+    let took = began.elapsed();
+    World::assert(&world.ended("innocent"), "done", "", "");
+    let entries = world.journal("a").await;
+    assert_eq!(entries.len(), 1, "it was asked once");
+    for number in 0..HOSTILE {
+        let item = world.aws.item(LEDGER_TABLE, &format!("hostile#{number}"), "delivery#two").expect("it was claimed");
+        let text = |name: &str| item.get(name).and_then(|value| value.text()).unwrap_or_default().to_owned();
+        assert_eq!((text("status").as_str(), text("error_class").as_str()), ("dead", "permanent"));
+        assert!(text("last_error").contains("steps"), "{}", text("last_error"));
+    }
+    println!("nine hostile evaluations beside it took {took:?}");
 }

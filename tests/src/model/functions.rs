@@ -9,7 +9,7 @@ use redrive::{DeadLetters, Redrive};
 use shared::{
     bodies::Bodies, config::Gateway, doorbell::Bell, fetched::FetchedKeys, ledger::Ledger, routing::Routing, secrets::Keyrings,
 };
-use worker::{Exchange, Handlers, Targets, Tokens, Worker};
+use worker::{Exchange, Handlers, Planning, Targets, Tokens, Worker};
 
 use super::{Aws, BODIES_BUCKET, CONTENT_TABLE, DEAD_LETTER_QUEUE, DOORBELL_QUEUE, LEDGER_TABLE, Message};
 
@@ -92,6 +92,7 @@ impl Aws {
         let config = self.config(instance);
         Worker {
             routing: shared_routing(&gateway),
+            planning: Planning::InPlace,
             gateway,
             ledger: Ledger::new(&config, LEDGER_TABLE.to_owned()),
             bodies: Bodies::new(&config, BODIES_BUCKET.to_owned()),
