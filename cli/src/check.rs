@@ -93,7 +93,10 @@ fn shared_secrets(gateway: &Gateway) -> impl Iterator<Item = String> {
         let DestinationKind::Http(http) = &destination.kind else { continue };
         let signing = http.signing.as_ref().map(|signing| match &signing.key {
             SigningKey::Own => format!("the keys in `{}` sign for", signing.secret),
-            SigningKey::Derived { name } => format!("the key derived from `{}` for `{name}` signs for", signing.secret),
+            SigningKey::Derived { name } => {
+                let kind = signing.version.name();
+                format!("the {kind} key derived from `{}` for `{name}` signs for", signing.secret)
+            }
         });
         let credential = match &http.auth {
             Some(Auth::Bearer(secret) | Auth::Basic(secret) | Auth::ApiKey { secret, .. }) => {

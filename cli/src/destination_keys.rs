@@ -5,7 +5,7 @@ use std::{io::Write, time::Duration};
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use shared::{
     config::{DestinationKind, Gateway},
-    secrets::{KEYRING_CACHE_SECONDS, Keyring, Secret},
+    secrets::{KEYRING_CACHE_SECONDS, KEYRING_STALE_SECONDS_MAX, Keyring, Secret},
     signatures::outgoing::{DERIVED_KEY_BYTES, DestinationKey, SignatureVersion, Signing, SigningKey},
     time::{DAY_SECONDS, Timestamp},
 };
@@ -40,21 +40,22 @@ pub(crate) async fn rotate(args: &RotateArgs, surroundings: &mut Surroundings, o
     let overlap = Duration::from_secs(u64::from(args.overlap_days) * DAY_SECONDS);
     let brought = args.secret_file.as_deref().map(|file| new_secret(file, surroundings)).transpose()?;
     let keyrings = Stack::find(&args.which.of.stack).await?.destination_keyrings;
-    let before = keyrings.read(&signing.secret).await?;
+    let (before, version) = keyrings.read_version(&signing.secret).await?;
     let after = rotated(&signing, &before, brought, now, overlap)?;
     let keys = signing.keys(&after, now);
-    let Some(newest) = keys.first() else { return Err(Stop::Asked(unusable(signing.version))) };
+    let Some(newest) = keys.first() else { return Err(Stop::Asked(unusable(&signing))) };
     match args.dry_run {
         true => writeln!(out, "destination {name}: would sign with another key from now on; nothing is changed")?,
         false => {
-            keyrings.put(&signing.secret, &after).await?;
+            keyrings.replace(&signing.secret, &after, &version).await?;
             writeln!(out, "destination {name}: every worker signs with this key after {KEYRING_CACHE_SECONDS} s")?;
+            writeln!(out, "(while Secrets Manager does not answer, after {KEYRING_STALE_SECONDS_MAX} s at most)")?;
             writeln!(out, "{}", shown(newest))?;
         }
     }
-    match keys.get(1) {
-        Some(old) => writeln!(out, "until then and beside it: {}", lifetime(old))?,
-        None => writeln!(out, "the keys before it sign nothing any more, as soon as that time is over")?,
+    match &keys[1..] {
+        [] => writeln!(out, "no older key signs after that")?,
+        older => older.iter().try_for_each(|key| writeln!(out, "also signs: {}", lifetime(key)))?,
     }
     Ok(())
 }
@@ -87,9 +88,12 @@ fn random_secret(version: SignatureVersion) -> Result<Secret, Stop> {
     Ok(Secret::new(format!("{}{}", version.secret_prefix(), BASE64.encode(random))))
 }
 
-fn unusable(version: SignatureVersion) -> String {
-    let prefix = version.secret_prefix();
-    format!("this secret cannot sign {}: write it as `{prefix}` and base64", version.name())
+fn unusable(signing: &Signing) -> String {
+    let version = match signing.key {
+        SigningKey::Own => signing.version,
+        SigningKey::Derived { .. } => SignatureVersion::V1,
+    };
+    format!("the secret `{}` has no key that can be used: write it as `{}` and base64", signing.secret, version.secret_prefix())
 }
 
 /// What its keys come of.

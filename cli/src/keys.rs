@@ -40,27 +40,61 @@ async fn replace(args: &ReplaceArgs, surroundings: &mut Surroundings, out: &mut 
     let source = configured(&args.which)?;
     let secret = new_secret(&args.secret_file, surroundings)?;
     let Stack { ledger, source_keyrings: keyrings, .. } = Stack::find(&args.which.of.stack).await?;
-    let before = keyrings.read(&source.secret).await?;
-    let new = new_key("replaced", secret, surroundings.now);
-    if before.keys().iter().any(|key| key.secret == new.secret) {
-        return Err(Stop::Asked(
-            "the keyring has this secret already: what got out must be changed at the provider first".to_owned(),
-        ));
-    }
-    let after = before.replaced(new, args.position).map_err(|error| Stop::Asked(error.to_string()))?;
+    let name = &source.secret;
+    let (before, version) = match keyrings.read_version(name).await {
+        Ok((before, version)) => (Some(before), version),
+        // A keyring that proves nothing is what this mends, if all of it goes.
+        Err(SecretsError::Unusable { reason, version, .. }) if args.position.is_none() => {
+            writeln!(out, "the keyring cannot be used: {reason}")?;
+            (None, version)
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let after = replacement(before.as_ref(), secret, args.position, surroundings.now)?;
     if args.dry_run {
         writeln!(out, "would put    {}", keyrings.full_name(&source.secret))?;
     } else {
-        keyrings.put(&source.secret, &after).await?;
+        keyrings.replace(name, &after, &version).await?;
         writeln!(out, "put          {}", keyrings.full_name(&source.secret))?;
         write!(out, "{}", revoked(Timestamp::now()))?;
     }
-    tell_hits(&before, &after, &args.which.source, &ledger, surroundings.now, out).await
+    for other in sharing(&args.which, name)? {
+        writeln!(out, "note         the source `{other}` has the same secret, and so the same keys")?;
+    }
+    tell_hits(before.as_ref(), &after, &args.which.source, &ledger, surroundings.now, out).await
+}
+
+/// The keyring without the keys that go. A secret that is there already stays as the key that it is.
+fn replacement(before: Option<&Keyring>, secret: Secret, position: Option<usize>, now: Timestamp) -> Result<Keyring, Stop> {
+    let asked = |words: &str| Err(Stop::Asked(words.to_owned()));
+    let known = before.into_iter().flat_map(Keyring::keys).find(|key| key.secret == secret);
+    let replaced = match (before, position, known) {
+        (Some(_), Some(_), Some(_)) => {
+            return asked("the keyring has this secret already; without --position it stays, and all other keys go");
+        }
+        (Some(before), None, Some(_)) if before.keys().len() == 1 => {
+            return asked(
+                "the keyring has this secret and no other: the one that got out has to be changed at the provider first",
+            );
+        }
+        (Some(before), None, Some(known)) => before.replaced(Key { not_after: None, ..known.clone() }, None),
+        (Some(before), position, None) => before.replaced(new_key("replaced", secret, now), position),
+        (None, _, _) => Keyring::new(vec![new_key("replaced", secret, now)]),
+    };
+    replaced.map_err(|error| Stop::Asked(error.to_string()))
+}
+
+/// Other sources of the configuration with this secret.
+fn sharing(args: &SourceKeysArgs, secret: &str) -> Result<Vec<String>, Stop> {
+    let senders = Senders::load(&args.of.config).map_err(|error| Stop::Asked(error.to_string()))?;
+    let sources = senders.sources.into_values().flatten();
+    let others = sources.filter(|source| source.name != args.source && source.secret == secret);
+    Ok(others.map(|source| source.name.to_string()).collect())
 }
 
 /// The keys before and after, each with the event that it has verified last.
 async fn tell_hits(
-    before: &Keyring,
+    before: Option<&Keyring>,
     after: &Keyring,
     source: &SourceName,
     ledger: &Ledger,
@@ -68,8 +102,10 @@ async fn tell_hits(
     out: &mut impl Write,
 ) -> Result<(), Stop> {
     let hits = ledger.last_hits(source).await?;
-    writeln!(out, "before")?;
-    write!(out, "{}", listed(before, &hits, now))?;
+    if let Some(before) = before {
+        writeln!(out, "before")?;
+        write!(out, "{}", listed(before, &hits, now))?;
+    }
     writeln!(out, "after")?;
     write!(out, "{}", listed(after, &hits, now))?;
     writeln!(out, "{}", looked_at(&hits))?;
@@ -103,6 +139,11 @@ fn listed(keyring: &Keyring, hits: &Hits, now: Timestamp) -> String {
         let is_alone = keyring.keys().iter().filter(|other| other.id == key.id).count() == 1;
         let shared = if is_alone { "" } else { " (of all keys with this id)" };
         lines.push_str(&format!("position {:<3} {}: {until}, {last}{shared}\n", index + 1, key.id.escape_debug()));
+    }
+    for (id, (received_at, event)) in &hits.newest {
+        if keyring.keys().iter().all(|key| key.id != *id) {
+            lines.push_str(&format!("gone         {}: last hit {}, {event}\n", id.escape_debug(), received_at.to_rfc3339()));
+        }
     }
     lines
 }
@@ -167,6 +208,31 @@ mod tests {
             position 2   a: over since 2023-11-14T22:13:20Z, last hit 2023-11-14T22:13:20Z, github#e (of all keys with this id)\n\
             position 3   a: valid until 2023-11-14T22:13:21Z, last hit 2023-11-14T22:13:20Z, github#e (of all keys with this id)\n";
         assert_eq!(listed, expected);
+    }
+
+    #[test]
+    fn a_key_that_is_gone_is_told_of_too() {
+        let event = EventKey { source: SourceName::parse("github").unwrap(), event_id: EventId::parse("e").unwrap() };
+        let newest = BTreeMap::from([("leaked".to_owned(), (NOW, event))]);
+        let listed = listed(&Keyring::parse("new").unwrap(), &Hits { newest, ..Hits::default() }, NOW);
+        assert_eq!(listed, "position 1   initial: valid, no hit\ngone         leaked: last hit 2023-11-14T22:13:20Z, github#e\n");
+    }
+
+    #[test]
+    fn what_is_replaced_depends_on_what_is_there() {
+        let ids = |before: Option<&str>, secret: &str, position| {
+            let before = before.map(|text| Keyring::parse(text).unwrap());
+            let after = replacement(before.as_ref(), Secret::new(secret), position, NOW).map_err(|error| error.to_string())?;
+            Ok::<_, String>(after.keys().iter().map(|key| key.id.clone()).collect::<Vec<_>>())
+        };
+        let two = r#"{"keys":[{"id":"b","secret":"2"},{"id":"a","secret":"1","notAfter":"2033-11-14T22:13:20Z"}]}"#;
+        assert_eq!(ids(Some(two), "3", None).unwrap(), ["replaced-1700000000"]);
+        assert_eq!(ids(Some(two), "3", Some(2)).unwrap(), ["replaced-1700000000", "b"]);
+        assert_eq!(ids(Some(two), "2", None).unwrap(), ["b"], "the other one got out");
+        assert!(ids(Some(two), "2", Some(2)).unwrap_err().contains("has this secret already"));
+        assert!(ids(Some("1"), "1", None).unwrap_err().contains("changed at the provider first"));
+        assert_eq!(ids(None, "3", None).unwrap(), ["replaced-1700000000"], "a keyring that cannot be used");
+        assert!(ids(Some(two), "3", Some(3)).unwrap_err().contains("no position 3"));
     }
 
     #[test]

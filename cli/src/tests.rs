@@ -228,7 +228,7 @@ async fn a_secret_that_several_hosts_are_shown_is_a_warning() {
     };
     for (one, other, warned) in [
         ("secret = \"s\"".to_owned(), "secret = \"s\"".to_owned(), None),
-        ("secret = \"s\"\nsigning_key = \"own\"".to_owned(), "secret = \"s\"".to_owned(), None),
+        ("secret = \"s\"\nsigning_key = \"own\"".to_owned(), "secret = \"t\"".to_owned(), None),
         (
             "secret = \"s\"\nsigning_key = \"own\"".to_owned(),
             "secret = \"s\"\nsigning_key = \"own\"".to_owned(),
@@ -237,7 +237,7 @@ async fn a_secret_that_several_hosts_are_shown_is_a_warning() {
         (
             "secret = \"s\"".to_owned(),
             "secret = \"s\"\nsigning_name = \"one\"".to_owned(),
-            Some("the key derived from `s` for `one` signs for destinations at several hosts"),
+            Some("the v1 key derived from `s` for `one` signs for destinations at several hosts"),
         ),
         (bearer.to_owned(), bearer.to_owned(), Some("the credential in `s` is shown to destinations at several hosts")),
         (client("l.example.com"), client("l.example.com"), None),

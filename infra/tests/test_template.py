@@ -70,7 +70,7 @@ SECRETS = "arn:${AWS::Partition}:secretsmanager:${AWS::Region}:${AWS::AccountId}
 OF_SOURCES, OF_DESTINATIONS = f"{SECRETS}source/*", f"{SECRETS}destination/*"
 
 # Statements that take something away. All others allow.
-DENIED = {("ReceiverRole", "KeepToEvents"), ("ReceiverRole", "NameTheKey")}
+DENIED = {("ReceiverRole", "KeepToEvents"), ("ReceiverRole", "NameTheKey"), ("RotationRole", "LeaveTheFrontDoor")}
 
 # Of the names that no source may have (RESERVED_SOURCE_NAMES), those whose keys the receiver writes and reads all the same.
 KEYS_OF_THE_RECEIVER = {"key"}

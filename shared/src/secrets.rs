@@ -10,7 +10,7 @@ use aws_config::SdkConfig;
 use aws_sdk_secretsmanager::{
     Client,
     error::{ProvideErrorMetadata, SdkError},
-    operation::get_secret_value::GetSecretValueError,
+    operation::{get_secret_value::GetSecretValueError, update_secret_version_stage::UpdateSecretVersionStageError},
 };
 use aws_smithy_runtime_api::http::Response;
 use metrics::counter;
@@ -35,6 +35,11 @@ pub const KEYRING_STALE_SECONDS_MAX: u64 = 60 * 60;
 /// How old a keyring may be that is asked whether enrolment is open, in seconds: the operator has just opened it.
 pub const ENROLMENT_CACHE_SECONDS: u64 = 5;
 
+/// The label of the version that functions read.
+const CURRENT: &str = "AWSCURRENT";
+/// The label of a version that is about to become that.
+const STAGED: &str = "POSTHOUSE_STAGED";
+
 const _: () = assert!(KEYRING_REREAD_SECONDS < KEYRING_CACHE_SECONDS && KEYRING_CACHE_SECONDS < KEYRING_STALE_SECONDS_MAX);
 
 /// A keyring that cannot be had: an outage or a mistake of ours, so the answer is 503 and the sender sends again.
@@ -58,11 +63,19 @@ pub enum SecretsError {
         /// What the SDK said.
         reason: String,
     },
+    /// Somebody else has changed it since it was read.
+    #[error("the secret {secret} has been changed by somebody else at this moment; look at it, and try again")]
+    Changed {
+        /// Its full name.
+        secret: String,
+    },
     /// It is there but is no keyring.
     #[error("the secret {secret} cannot be used: {reason}")]
     Unusable {
         /// Its full name.
         secret: String,
+        /// The version that cannot be used.
+        version: String,
         /// What is wrong, without the secret.
         reason: KeyringError,
     },
@@ -170,13 +183,14 @@ impl Keyrings {
                 return Ok(Enrolment::Closed);
             }
         }
-        let keyring = Arc::new(self.read(name).await?);
+        let (keyring, version) = self.read_version(name).await?;
+        let keyring = Arc::new(keyring);
         self.remember(name, Cached::read_at(now, keyring.clone(), now)).await;
         if is_there(&keyring) {
             return Ok(Enrolment::Enrolled);
         }
         let Some(enrolled) = keyring.enrolled(secret, now) else { return Ok(Enrolment::Closed) };
-        let enrolled = enrolled.map_err(|reason| SecretsError::Unusable { secret: self.full_name(name), reason })?;
+        let enrolled = enrolled.map_err(|reason| SecretsError::Unusable { secret: self.full_name(name), version, reason })?;
         self.write(name, enrolled.expose()).await?;
         self.remember(name, Cached::read_at(now, Arc::new(enrolled), now)).await;
         Ok(Enrolment::Enrolled)
@@ -185,13 +199,15 @@ impl Keyrings {
     async fn refresh(&self, name: &str, known: Option<Cached>, now: Timestamp) -> Result<Cached, SecretsError> {
         let asked_again = now.plus(Duration::from_secs(KEYRING_OUTAGE_SECONDS));
         let reread_from = known.as_ref().map_or(now, |known| known.reread_from);
-        let may_be_kept = |known: &Cached| now.since(known.read_at) <= Duration::from_secs(KEYRING_STALE_SECONDS_MAX);
+        let may_be_kept = |known: &Cached| now.since(known.read_at) < Duration::from_secs(KEYRING_STALE_SECONDS_MAX);
         let next = match (self.read(name).await, known.filter(may_be_kept)) {
             (Ok(keyring), _) => Cached::read_at(now, Arc::new(keyring), reread_from),
             (Err(error @ SecretsError::Unreadable { is_outage: true, .. }), Some(known)) => {
                 counter!("StaleKeyrings").increment(1);
                 tracing::warn!(error = %error, age_seconds = now.since(known.read_at).as_secs(), "keeping the stale keyring");
-                Cached { fresh_until: asked_again, stale: Some(error), ..known }
+                // No moment longer than it may be used.
+                let until = known.read_at.plus(Duration::from_secs(KEYRING_STALE_SECONDS_MAX));
+                Cached { fresh_until: asked_again.min(until), stale: Some(error), ..known }
             }
             (Err(error), _) => {
                 let unreadable = Known::Unreadable { error: error.clone(), until: asked_again };
@@ -209,8 +225,12 @@ impl Keyrings {
 
     /// The refresh token in the secret `name`, as it is at this moment.
     pub async fn refresh_grant(&self, name: &str) -> Result<RefreshGrant, SecretsError> {
-        let text = self.read_text(name).await?;
-        RefreshGrant::parse(text.expose()).map_err(|reason| SecretsError::Unusable { secret: self.full_name(name), reason })
+        let (text, version) = self.read_text(name).await?;
+        RefreshGrant::parse(text.expose()).map_err(|reason| SecretsError::Unusable {
+            secret: self.full_name(name),
+            version,
+            reason,
+        })
     }
 
     /// Writes a refresh token down.
@@ -220,11 +240,19 @@ impl Keyrings {
 
     /// The keyring `name` as it is at this moment, for an operator's commands.
     pub async fn read(&self, name: &str) -> Result<Keyring, SecretsError> {
-        let text = self.read_text(name).await?;
-        Keyring::parse(text.expose()).map_err(|reason| SecretsError::Unusable { secret: self.full_name(name), reason })
+        self.read_version(name).await.map(|(keyring, _)| keyring)
     }
 
-    async fn read_text(&self, name: &str) -> Result<Secret, SecretsError> {
+    /// The same, and which version of the secret it is.
+    pub async fn read_version(&self, name: &str) -> Result<(Keyring, String), SecretsError> {
+        let (text, version) = self.read_text(name).await?;
+        match Keyring::parse(text.expose()) {
+            Ok(keyring) => Ok((keyring, version)),
+            Err(reason) => Err(SecretsError::Unusable { secret: self.full_name(name), version, reason }),
+        }
+    }
+
+    async fn read_text(&self, name: &str) -> Result<(Secret, String), SecretsError> {
         let secret = self.full_name(name);
         let answer = self.client.get_secret_value().secret_id(&secret).send().await;
         let unreadable = |error: SdkError<GetSecretValueError, Response>| SecretsError::Unreadable {
@@ -233,12 +261,24 @@ impl Keyrings {
             is_outage: is_outage(&error),
         };
         let answer = answer.map_err(unreadable)?;
-        Ok(Secret::new(answer.secret_string.unwrap_or_default()))
+        Ok((Secret::new(answer.secret_string.unwrap_or_default()), answer.version_id.unwrap_or_default()))
     }
 
-    /// Puts a keyring in the place of the one that is there, for an operator's commands.
-    pub async fn put(&self, name: &str, keyring: &Keyring) -> Result<(), SecretsError> {
-        self.write(name, keyring.expose()).await
+    /// Puts a keyring in the place of the version that was read, for an operator's commands; not if another one has come meanwhile.
+    ///
+    /// The new version is staged under a label of its own, and made the current one on the condition that the old one is that still.
+    pub async fn replace(&self, name: &str, keyring: &Keyring, instead_of: &str) -> Result<(), SecretsError> {
+        let secret = self.full_name(name);
+        let unwritable = |reason| SecretsError::Unwritable { secret: secret.clone(), reason };
+        let put = self.client.put_secret_value().secret_id(&secret).secret_string(keyring.expose()).version_stages(STAGED);
+        let put = put.send().await.map_err(|error| unwritable(aws::describe(&error)))?;
+        let update = self.client.update_secret_version_stage().secret_id(&secret).version_stage(CURRENT);
+        let update = update.set_move_to_version_id(put.version_id).remove_from_version_id(instead_of).send().await;
+        match update.map_err(|error| error.into_service_error()) {
+            Ok(_) => Ok(()),
+            Err(UpdateSecretVersionStageError::InvalidParameterException(_)) => Err(SecretsError::Changed { secret }),
+            Err(error) => Err(unwritable(aws::describe(&error))),
+        }
     }
 
     async fn write(&self, name: &str, text: String) -> Result<(), SecretsError> {

@@ -286,6 +286,29 @@ fn another_body_beside_a_signature_that_does_not_cover_it_is_a_replay_and_no_con
     assert_eq!(passage.delivered("/plain").len(), 1);
 }
 
+/// Whoever has captured one webhook can put any body beside its signature, as large as a request may be.
+#[test]
+fn large_bodies_beside_a_signature_that_does_not_cover_them_are_written_once() {
+    let passage = Passage::new(
+        "[schemes.own]\nalgorithm = \"hmac-sha256\"\nsigned = \"{header:x-github-delivery}\"\nunsigned_body = true\n\
+         signature = { at = \"header:x-signature\", encoding = \"hex\" }\n\
+         [sources.stripe]\nscheme = \"own\"\nsecret = \"shared\"\nreplay_guard = true\n\
+         event = { id = \"header:x-github-delivery\" }\n[[routes]]\nsource = \"stripe\"\ndestination = \"plain\"\n",
+    );
+    let signature = Provider::Github.sign(b"first", "first", SECRET, NOW.seconds()).header("x-hub-signature-256").to_owned();
+    for number in 0..20_u64 {
+        let mut rng = fastrand::Rng::with_seed(number);
+        let body: Vec<u8> = std::iter::repeat_with(|| rng.u8(..)).take(500 * 1024).collect();
+        let captured = webhook(&body, "first", "push").with("x-signature", signature.strip_prefix("sha256=").unwrap());
+        receive(&passage, &captured);
+    }
+    assert_eq!(passage.aws.objects(BODIES_BUCKET).len(), 2, "the event's, and that of one replay");
+    let calls = passage.aws.calls_by_operation();
+    let count = |service, operation: &str| calls.get(&(service, operation.to_owned())).copied().unwrap_or_default();
+    assert_eq!(count(Service::S3, "PutObject"), 2);
+    assert_eq!(passage.counted("Replays"), 19);
+}
+
 /// The property over all presets found it: whoever has captured one could fill the quarantine and call a person at will.
 #[test]
 fn another_body_of_an_event_that_is_known_by_what_was_signed_is_a_replay_and_no_conflict() {

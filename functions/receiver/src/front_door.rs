@@ -2,7 +2,7 @@
 
 use metrics::counter;
 use shared::{
-    secrets::{Keyring, Keyrings},
+    secrets::{Keyring, Keyrings, SecretsError},
     time::Timestamp,
 };
 use subtle::ConstantTimeEq;
@@ -15,19 +15,25 @@ pub const FRONT_DOOR_HEADER: &str = "posthouse-front-door";
 /// Refuses what came past the front door. A value that is not known may be that of a rotation: then, at most once a minute, the keyring is
 /// read again.
 pub(crate) async fn check(keyrings: &Keyrings, secret: &str, request: &Request, now: Timestamp) -> Result<(), Rejection> {
-    let keyring = keyrings.current(secret, now).await.map_err(Rejection::unavailable)?;
+    let unreadable = |error: SecretsError| {
+        tracing::error!(%error, "not accepted: the front door's secret cannot be read");
+        Rejection::unavailable(error)
+    };
+    let keyring = keyrings.current(secret, now).await.map_err(unreadable)?;
     let shown = request.header(FRONT_DOOR_HEADER);
     if is_key(&keyring, shown, now) {
         return Ok(());
     }
     let changed = match shown {
-        Some(_) => keyrings.after_refusal(secret, now).await.map_err(Rejection::unavailable)?,
+        Some(_) => keyrings.after_refusal(secret, now).await.map_err(unreadable)?,
         None => None,
     };
     if changed.is_some_and(|keyring| is_key(&keyring, shown, now)) {
         return Ok(());
     }
     counter!("PastFrontDoor").increment(1);
+    // What is shown is anybody's text. That something is, after a step of a rotation, tells which went wrong.
+    tracing::warn!(shows_a_key = shown.is_some(), "refused: it came past the front door");
     Err(Rejection::PastFrontDoor)
 }
 

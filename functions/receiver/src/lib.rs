@@ -246,15 +246,15 @@ impl Receiver {
             Recorded::SeenBeside { event_id, unclaimed } | Recorded::Replayed { first: event_id, unclaimed, .. } => {
                 Kept { event_id, to_ring: unclaimed, duplicate: true }
             }
-            // Its id is what was signed: what differs is not, and is no other body of its sender's.
-            Recorded::Conflict { unclaimed } if identity.by_content && content.is_none() => {
+            // No sender gives these ids: they are what was signed. What differs is not, and is no other body of its sender's.
+            Recorded::Conflict { unclaimed } if identity.by_content && content.is_none() && gives_no_ids(source) => {
                 let is_kept = self.ledger.keep_replay(&event, body).await?;
                 let first = event.key.event_id.clone();
                 let replayed = Recorded::Replayed { first: first.clone(), unclaimed: unclaimed.clone(), is_kept };
                 observe(&event, identity, &replayed);
                 Kept { event_id: first, to_ring: unclaimed, duplicate: true }
             }
-            Recorded::Conflict { unclaimed } => match source.on_conflict {
+            Recorded::Conflict { unclaimed } => match policy(source.on_conflict, identity.by_content && content.is_none()) {
                 OnConflict::First => keep_first(&event, unclaimed),
                 OnConflict::Quarantine => self.quarantine(event, body, content).await?,
                 OnConflict::Reject => return Err(Rejection::Conflict { event_id: event.key.event_id }),
@@ -414,6 +414,19 @@ fn keep_first(event: &Event, unclaimed: Vec<DestinationName>) -> Kept {
     counter!("KeptFirst").increment(1);
     tracing::info!(%source, %event_id, event_type = %event.event_type, rung_again = unclaimed.len(), "duplicate: another body, the first is kept");
     Kept { event_id: event_id.clone(), to_ring: unclaimed, duplicate: true }
+}
+
+/// What becomes of a conflict. An event that is known by what was signed has no later body.
+fn policy(on_conflict: OnConflict, by_content: bool) -> OnConflict {
+    match on_conflict {
+        OnConflict::Latest if by_content => OnConflict::Quarantine,
+        policy => policy,
+    }
+}
+
+/// Whether no id is taken from what is sent.
+fn gives_no_ids(source: &Source) -> bool {
+    source.event.each.is_none() && matches!(source.event.id, None | Some(IdPlaces::DigestOfBody))
 }
 
 fn observe(event: &Event, identity: &Identity, recorded: &Recorded) {

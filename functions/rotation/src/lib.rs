@@ -89,6 +89,9 @@ pub enum RotationError {
     /// The new version lacks a key that is valid now: its webhooks would be refused.
     #[error("the new version lacks the key `{0}`, which is valid now")]
     LosesKey(String),
+    /// A destination was rotated since the new version was made: what it was handed would never sign.
+    #[error("the new version lacks a destination's newest key: cancel this rotation, and rotate again")]
+    LosesVersions,
     /// Secrets Manager did not answer, or refused.
     #[error("Secrets Manager: {0}")]
     Unavailable(String),
@@ -152,6 +155,9 @@ impl Rotation {
         let pending = self.pending(secret, token).await?.ok_or_else(|| RotationError::NotCreated(token.to_owned()))?;
         let current = self.client.get_secret_value().secret_id(secret).version_stage(CURRENT).send().await;
         let current = parse(CURRENT, current.map_err(|error| RotationError::of(&error))?.secret_string())?;
+        if !current.has_same_versions(&pending) {
+            return Err(RotationError::LosesVersions);
+        }
         let lost = current.valid_at(now).find(|key| !pending.valid_at(now).any(|kept| kept.secret == key.secret));
         lost.map_or(Ok(()), |key| Err(RotationError::LosesKey(key.id.clone())))
     }

@@ -9,8 +9,9 @@ use std::{
 use toml::Spanned;
 
 use super::{
-    AnswerSpec, BODY_BYTES_MAX, ConfigError, DEDUPE_DAYS_DEFAULT, DEDUPE_DAYS_MAX, ENROLLED_SUFFIX, Gateway, OnConflict,
-    REMEMBER_DAYS_DEFAULT, REMEMBER_DAYS_MAX, RESERVED_SOURCE_NAMES, Source, TYPES_PER_CONTENT_DEFAULT, TYPES_PER_CONTENT_MAX,
+    AnswerSpec, Auth, BODY_BYTES_MAX, ConfigError, DEDUPE_DAYS_DEFAULT, DEDUPE_DAYS_MAX, Destination, DestinationKind,
+    ENROLLED_SUFFIX, Gateway, OnConflict, REMEMBER_DAYS_DEFAULT, REMEMBER_DAYS_MAX, RESERVED_SOURCE_NAMES, Source,
+    TYPES_PER_CONTENT_DEFAULT, TYPES_PER_CONTENT_MAX,
     destination::check_destination,
     file::{AnswerEntry, File, SourceEntry},
     route::{add_contract, add_route},
@@ -20,8 +21,13 @@ use crate::{
     fetched::{KeyOrigin, sns},
     json::Pointers,
     location::{IdPlaces, Location},
-    names::{EventType, NameError, SourceName},
-    signatures::{Scheme, TOLERANCE_UNREMEMBERED_SECONDS_MAX, handshake::Handshake, preset::Preset},
+    names::{DestinationName, EventType, NameError, SourceName},
+    signatures::{
+        Scheme, TOLERANCE_UNREMEMBERED_SECONDS_MAX,
+        handshake::Handshake,
+        outgoing::{Signing, SigningKey},
+        preset::Preset,
+    },
     time::DAY_SECONDS,
 };
 
@@ -57,11 +63,13 @@ pub(super) fn check(file: File, text: &str) -> Result<Gateway, Fault> {
     for (name, scheme) in &file.schemes {
         scheme.check().map_err(|reason| Fault::new(name.span(), format!("scheme `{}`: {reason}", name.get_ref())))?;
     }
-    let mut destinations = BTreeMap::new();
+    let (mut destinations, mut spans) = (BTreeMap::new(), BTreeMap::new());
     for (name, entry) in file.destinations {
         let destination = check_destination(&name, entry, text)?;
+        spans.insert(destination.name.clone(), name.span());
         destinations.insert(destination.name.clone(), destination);
     }
+    check_master_keys(&destinations, &spans)?;
     let mut sources = BTreeMap::new();
     for (name, entry) in file.sources {
         let source = check_source(&name, entry, &file.schemes)?;
@@ -75,6 +83,31 @@ pub(super) fn check(file: File, text: &str) -> Result<Gateway, Fault> {
     }
     let schemes = file.schemes.into_iter().map(|(name, scheme)| (name.into_inner(), scheme)).collect();
     Ok(Gateway { schemes, sources, destinations })
+}
+
+/// What keys are derived from must be known to nobody else: who has it can make the key of every destination.
+fn check_master_keys(
+    destinations: &BTreeMap<DestinationName, Destination>,
+    spans: &BTreeMap<DestinationName, Range<usize>>,
+) -> Result<(), Fault> {
+    let mut masters = BTreeMap::new();
+    let mut shown = Vec::new();
+    for (name, destination) in destinations {
+        let DestinationKind::Http(http) = &destination.kind else { continue };
+        match &http.signing {
+            Some(Signing { key: SigningKey::Derived { .. }, secret, .. }) => drop(masters.insert(secret.as_str(), name)),
+            Some(Signing { key: SigningKey::Own, secret, .. }) => shown.push((name, secret.as_str())),
+            None => {}
+        }
+        shown.extend(http.auth.as_ref().map(|auth| (name, Auth::secret(auth))));
+    }
+    let both = shown.into_iter().find_map(|(name, secret)| Some((name, secret, masters.get(secret)?)));
+    let Some((name, secret, deriving)) = both else { return Ok(()) };
+    let message = format!(
+        "destination `{name}` shows the secret `{secret}` to its other side, and the key of `{deriving}` is derived from it: give one of \
+         them a secret of its own"
+    );
+    Err(Fault::new(spans.get(name).cloned().unwrap_or_default(), message))
 }
 
 pub(super) fn named<T>(what: &str, name: &Spanned<String>, parse: fn(&str) -> Result<T, NameError>) -> Result<T, Fault> {

@@ -382,8 +382,12 @@ mod tests {
     fn what_nobody_here_can_judge_is_an_outage() {
         let sns = source("scheme = \"aws-sns\"");
         let body = r#"{"Type":"Notification","SignatureVersion":"2","Signature":"AAAA","MessageId":"1","Message":"m",
-            "Timestamp":"2023-11-14T22:13:20.000Z","TopicArn":"made-up-secret",
+            "Timestamp":"2023-11-14T22:13:20.000Z","TopicArn":"arn:aws:sns:eu-central-1:123456789012:t",
             "SigningCertURL":"https://sns.eu-central-1.amazonaws.com/SimpleNotificationService-0000000000000000000000000000000a.pem"}"#;
-        assert_eq!(judged(&sns, &request(Method::POST, "https://h/", &[], body)), ("unavailable", 503));
+        let keyring = Keyring::parse("arn:aws:sns:eu-central-1:123456789012:t").unwrap();
+        let keys = Keys { keyring: &keyring, handshake_keyring: None, fetched: None };
+        let sent = request(Method::POST, "https://h/", &[], body);
+        let verdict = judge(&sns, &sent, keys, NOW);
+        assert_eq!(verdict.map(drop).map_err(|rejection| rejection.code()), Err("unavailable"));
     }
 }

@@ -11,7 +11,7 @@ use crate::{
 /// Why a webhook is not accepted. Nothing of it has been written.
 #[derive(Debug, thiserror::Error)]
 pub enum Rejection {
-    /// The path ends in the name of no source. In the words of a source that is there: which there are, nobody without a secret is told.
+    /// The path ends in the name of no source. In the words of a source that is there.
     #[error("the signature is missing")]
     UnknownSource,
     /// Its webhooks come by other methods.
@@ -47,7 +47,7 @@ pub enum Rejection {
     #[error("{0}")]
     Malformed(String),
     /// It came past the front door: without the header that what stands before the API puts there.
-    #[error("this URL is not where webhooks are taken; send to the one that you were given")]
+    #[error("this URL is closed: use the webhook URL that the operator gives")]
     PastFrontDoor,
     /// It names a key that is not known here, and more such keys were asked for in this minute than are fetched. It may be genuine.
     #[error("too many unknown signing keys are asked for at this moment; send it again")]

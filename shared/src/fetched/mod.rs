@@ -338,7 +338,7 @@ mod tests {
 
     fn sns(hex: &str) -> WantedKey {
         let url = format!("https://sns.eu-central-1.amazonaws.com/SimpleNotificationService-{hex:0>32}.pem");
-        let body = serde_json::json!({"SigningCertURL": url}).to_string();
+        let body = serde_json::json!({"SigningCertURL": url, "TopicArn": "arn:aws:sns:eu-central-1:123456789012:t"}).to_string();
         let webhook = UnverifiedWebhook::new(Method::POST, "https://h/", &[], body.into_bytes());
         KeyOrigin::AwsSns.wanted(&Places::new(&webhook), no_name).unwrap()
     }

@@ -46,7 +46,15 @@ impl CertificateUrl {
     pub(super) fn named_by(places: &Places<'_>) -> Result<Self, Refusal> {
         let url = places.json_once("/SigningCertURL").map_err(|_| Refusal::MalformedSignature)?;
         let (url, _) = url.filter(|url| url.is_string()).and_then(Value::text).ok_or(Refusal::MissingSignature)?;
-        Self::parse(&url).ok_or(Refusal::UntrustedKey)
+        let url = Self::parse(&url).ok_or(Refusal::UntrustedKey)?;
+        // At the topic's own region: else anybody could name hosts that are not there, and have us ask for them.
+        let topic = places.json_once("/TopicArn").ok().flatten().filter(|topic| topic.is_string()).and_then(Value::text);
+        let region = topic.as_ref().and_then(|(arn, _)| arn.split(':').nth(3)).unwrap_or_default();
+        let host = pinned(&url.0).map_or("", |(host, _)| host);
+        match host.strip_prefix("sns.").and_then(|rest| rest.split('.').next()) {
+            Some(of_host) if of_host == region => Ok(url),
+            _ => Err(Refusal::UntrustedKey),
+        }
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -176,10 +184,20 @@ mod tests {
 
     #[test]
     fn only_certificates_of_sns_are_wanted() {
-        let check = |url: &str| wanted(&json!({"SigningCertURL": url}).to_string());
+        let at = |url: &str, region: &str| {
+            let topic = format!("arn:aws:sns:{region}:123456789012:t");
+            wanted(&json!({"SigningCertURL": url, "TopicArn": topic}).to_string())
+        };
+        let check = |url: &str| {
+            let region = url.split_once("sns.").and_then(|(_, rest)| rest.split('.').next()).unwrap_or_default();
+            at(url, region)
+        };
         let hex = "f3ecfb7224c7233fe7bb5f59f96de52f";
         let good = format!("https://sns.us-east-1.amazonaws.com/SimpleNotificationService-{hex}.pem");
         assert_eq!(check(&good), Ok(good.clone()));
+        // Nobody makes us ask a host in a region that is not there.
+        assert_eq!(at(&good, "us-east-2"), Err(Refusal::UntrustedKey));
+        assert_eq!(wanted(&json!({"SigningCertURL": good}).to_string()), Err(Refusal::UntrustedKey));
         for region in ["us-gov-west-1.amazonaws.com", "cn-northwest-1.amazonaws.com.cn", "ap-southeast-12.amazonaws.com"] {
             let url = good.replace("us-east-1.amazonaws.com", region);
             assert_eq!(check(&url), Ok(url.clone()), "{url}");

@@ -149,7 +149,7 @@ impl Ledger {
     }
 
     /// Keeps a replay beside the first, in quarantine, if there is room: it may be its sender's after all. The same one again
-    /// overwrites itself. It has no body where that is the first's.
+    /// is there already; of those under one id, the first is kept. It has no body where that is the first's.
     pub(super) async fn quarantine_replay(
         &self,
         event: &Event,
@@ -157,6 +157,15 @@ impl Ledger {
         first: &EventKey,
     ) -> Result<bool, LedgerError> {
         if let Some(body) = body {
+            // Its body may be large, and whoever has captured the first can send any number: so it is looked for before it is written.
+            let get = self.client.get_item().table_name(&self.table);
+            let get = get.set_key(Some(item_key(first.to_string(), sort_key(Kind::Replay, event))));
+            let get = get.projection_expression("expires_at, event_id");
+            let there = get.send().await.map_err(|error| LedgerError::of(&error))?.item;
+            let is_there = |item: &Item| read_number(item, "expires_at").is_some_and(|at| event.received_at.seconds() < at);
+            if let Some(item) = there.filter(is_there) {
+                return Ok(read_string(&item, "event_id") == Some(event.key.event_id.as_str()));
+            }
             put_body(body).await?;
         }
         // What was signed stays the first's, whatever becomes of this one.

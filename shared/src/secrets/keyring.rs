@@ -199,12 +199,13 @@ impl Keyring {
     }
 
     /// The keyring after a rotation: the new key first, then every key that is valid at `now`; those without an end get one after
-    /// `overlap`.
+    /// `overlap`. Without an overlap, all of them go.
     pub fn rotated(&self, new: Key, now: Timestamp, overlap: Duration) -> Result<Self, KeyringError> {
         let not_after = Some(now.plus(overlap));
-        let kept = self.valid_at(now).map(|key| Key { not_after: key.not_after.or(not_after), ..key.clone() });
-        // Without an overlap, at once.
-        let kept = kept.filter(|key| key.not_after != Some(now));
+        let kept = self
+            .valid_at(now)
+            .filter(|_| !overlap.is_zero())
+            .map(|key| Key { not_after: key.not_after.or(not_after), ..key.clone() });
         self.with_keys(std::iter::once(new).chain(kept).collect())
     }
 
@@ -228,15 +229,20 @@ impl Keyring {
         versions.iter().filter(|version| version.not_after.is_none_or(|not_after| now < not_after)).copied().collect()
     }
 
+    /// Whether another keyring has the same versions of all derived keys.
+    pub fn has_same_versions(&self, other: &Self) -> bool {
+        self.derived == other.derived
+    }
+
     /// The keyring with another version of the keys derived for `name`; those that are valid at `now` and have no end get one after
-    /// `overlap`.
+    /// `overlap`. Without an overlap, all of them go.
     pub fn with_next_version(&self, name: &str, now: Timestamp, overlap: Duration) -> Result<Self, KeyringError> {
         let known = self.derived.get(name).into_iter().flatten().map(|version| version.version);
         let next = Version { version: known.max().unwrap_or(FIRST_VERSION) + 1, not_after: None };
         let not_after = now.plus(overlap);
-        let kept = self.versions_at(name, now).into_iter();
+        let kept = self.versions_at(name, now).into_iter().filter(|_| !overlap.is_zero());
         let kept = kept.map(|version| Version { not_after: version.not_after.or(Some(not_after)), ..version });
-        let versions: Vec<Version> = std::iter::once(next).chain(kept.filter(|version| version.not_after != Some(now))).collect();
+        let versions: Vec<Version> = std::iter::once(next).chain(kept).collect();
         if versions.len() > VERSIONS_MAX {
             return Err(KeyringError::TooManyVersions(name.to_owned()));
         }
@@ -476,6 +482,12 @@ mod tests {
         assert_eq!(later.versions_at("app", now.plus(day)).len(), 2, "what has ended makes room");
         let at_once = Keyring::parse("1").unwrap().with_next_version("app", now, Duration::ZERO).unwrap();
         assert_eq!(at_once.versions_at("app", now), [Version { version: 2, not_after: None }]);
+        // Also one whose overlap goes on: which of them got out is not known.
+        let in_overlap = Keyring::parse("1").unwrap().with_next_version("app", now, day).unwrap();
+        let at_once = in_overlap.with_next_version("app", now, Duration::ZERO).unwrap();
+        assert_eq!(at_once.versions_at("app", now), [Version { version: 3, not_after: None }]);
+        let rotated = in_overlap.rotated(new(), now, day).unwrap().rotated(new(), now, Duration::ZERO).unwrap();
+        assert_eq!(rotated.keys().len(), 1);
         let too_many = r#"{"keys":[{"id":"a","secret":"b"}],"derived":{"app":[{"version":1},{"version":2},{"version":3},{"version":4},{"version":5}]}}"#;
         assert_eq!(Keyring::parse(too_many), Err(KeyringError::TooManyVersions("app".into())));
     }

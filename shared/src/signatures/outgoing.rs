@@ -20,27 +20,27 @@ use super::{
     scheme::Encoding,
 };
 use crate::{
-    secrets::{Key, Keyring, Secret},
+    secrets::{KEYS_MAX, Key, Keyring, Secret, VERSIONS_MAX},
     time::Timestamp,
 };
 
 /// Length of a derived key, in bytes. Standard Webhooks takes 24 to 64; an Ed25519 seed has 32 (RFC 8032).
 pub const DERIVED_KEY_BYTES: usize = 32;
-/// Most signatures of one delivery: a header has room for as many.
-pub const SIGNATURES_MAX: usize = 10;
+/// Most signatures of one delivery: two kilobytes of a header, in a rotation of the keyring and of the destination at once.
+pub const SIGNATURES_MAX: usize = KEYS_MAX * VERSIONS_MAX;
 
 /// How deliveries to a destination are signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signing {
     /// The keyring, by name under the prefix of destinations.
     pub secret: String,
-    /// What of the keyring signs.
+    /// Which keys of that sign.
     pub key: SigningKey,
-    /// With what.
+    /// The kind of signature.
     pub version: SignatureVersion,
 }
 
-/// What of a keyring signs.
+/// Which keys sign.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SigningKey {
     /// A key that is derived for this name: the destination's, or that which it had before it was renamed.
@@ -130,9 +130,7 @@ impl Signing {
     /// The keys that sign at `now`, newest first: one for each valid key of the keyring and, derived, for each valid version. None if no
     /// key can be used.
     pub fn keys(&self, keyring: &Keyring, now: Timestamp) -> Vec<DestinationKey> {
-        let mut keys: Vec<DestinationKey> = keyring.valid_at(now).flat_map(|key| self.keys_of(key, keyring, now)).collect();
-        keys.truncate(SIGNATURES_MAX);
-        keys
+        keyring.valid_at(now).flat_map(|key| self.keys_of(key, keyring, now)).collect()
     }
 
     fn keys_of(&self, key: &Key, keyring: &Keyring, now: Timestamp) -> Vec<DestinationKey> {
@@ -334,12 +332,12 @@ mod tests {
     }
 
     #[test]
-    fn no_more_signatures_are_made_than_a_header_has_room_for() {
-        let keys: Vec<String> = (0..9).map(|n| format!(r#"{{"id":"{n}","secret":"{MASTER}"}}"#)).collect();
-        let versions = r#"[{"version":2},{"version":1}]"#;
+    fn every_key_signs_with_every_version_and_none_is_left_out() {
+        let keys: Vec<String> = (0..KEYS_MAX).map(|n| format!(r#"{{"id":"{n}","secret":"{MASTER}"}}"#)).collect();
+        let versions = r#"[{"version":4},{"version":3},{"version":2},{"version":1}]"#;
         let text = format!(r#"{{"keys":[{}],"derived":{{"app":{versions}}}}}"#, keys.join(","));
         let keyring = Keyring::parse(&text).unwrap();
         assert_eq!(derived("app", SignatureVersion::V1).keys(&keyring, NOW).len(), SIGNATURES_MAX);
-        assert_eq!(own(SignatureVersion::V1).keys(&keyring, NOW).len(), 9);
+        assert_eq!(own(SignatureVersion::V1).keys(&keyring, NOW).len(), KEYS_MAX);
     }
 }

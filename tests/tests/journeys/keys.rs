@@ -81,7 +81,7 @@ fn a_leaked_key_that_one_command_has_replaced_proves_nothing_and_the_new_one_doe
         assert!(said.contains("\nbefore\nposition 1   ") && said.contains("\nafter\nposition 1   replaced-"), "{said}");
         assert!(!said.contains(&leaked) && !said.contains(&new), "{said}");
         let again = posthouse(stack, "keys", &["replace", "--config", CONFIG, "leaky", "--secret-file", file.path()]);
-        again.is(2, "the keyring has this secret already");
+        again.is(2, "the keyring has this secret and no other");
 
         // Each environment that gets one of the new key reads the keyring again, at most once a minute.
         eventually("the leaked key proves nothing", KEYRING_READ_AGAIN, async || {
@@ -91,7 +91,9 @@ fn a_leaked_key_that_one_command_has_replaced_proves_nothing_and_the_new_one_doe
         })
         .await;
         eventually("its hits are told", SOON, async || {
-            when(keys("show", &[]).await, |text| text.contains("replaced-") && text.contains("last hit"))
+            when(keys("show", &[]).await, |text| {
+                text.contains("replaced-") && text.contains("gone  ") && text.contains("last hit")
+            })
         })
         .await;
     });

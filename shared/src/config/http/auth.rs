@@ -39,6 +39,16 @@ pub enum Auth {
     OAuth(OAuth),
 }
 
+impl Auth {
+    /// The secret that proves who we are, by name.
+    pub fn secret(&self) -> &str {
+        match self {
+            Self::Bearer(secret) | Self::Basic(secret) | Self::ApiKey { secret, .. } => secret,
+            Self::OAuth(oauth) => &oauth.secret,
+        }
+    }
+}
+
 /// A token endpoint, and what it is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OAuth {

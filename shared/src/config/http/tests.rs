@@ -10,7 +10,7 @@ const PEM: &str = include_str!("../../../testdata/keys/sns-certificate.pem");
 
 /// The destination that these settings describe, beside its URL and its secret.
 fn http(settings: &str) -> Result<HttpDestination, String> {
-    parse(&format!("url = \"https://a.b\"\nsecret = \"a\"\n{settings}"))
+    parse(&format!("url = \"https://a.b\"\nsecret = \"s\"\n{settings}"))
 }
 
 fn parse(settings: &str) -> Result<HttpDestination, String> {
@@ -33,7 +33,7 @@ fn refused(settings: &str, column: usize) -> String {
 fn without_settings_there_is_nothing_but_the_usual() {
     let usual = http("").unwrap();
     let derived = SigningKey::Derived { name: "d".to_owned() };
-    let signing = Signing { secret: "a".to_owned(), key: derived, version: SignatureVersion::V1 };
+    let signing = Signing { secret: "s".to_owned(), key: derived, version: SignatureVersion::V1 };
     assert_eq!((usual.signing, usual.auth, usual.headers), (Some(signing), None, Vec::new()));
     assert_eq!(usual.statuses, Statuses::default());
     assert_eq!((usual.timeout, usual.response_bytes_max), (Duration::from_secs(10), 64 * 1024));
@@ -173,6 +173,28 @@ fn a_destination_is_signed_with_a_key_of_its_own_unless_it_has_another_name_or_s
     assert!(both.contains("`signing_name` is for keys that are derived"), "{both}");
     let unsigned = parse("url = \"https://a.b\"\nauth = { type = \"bearer\", secret = \"a\" }\nsignature = \"v1a\"").unwrap_err();
     assert!(unsigned.contains("`signature` means nothing"), "{unsigned}");
+}
+
+#[test]
+fn what_keys_are_derived_from_is_shown_to_no_destination() {
+    let both = |other: &str| {
+        let text = format!(
+            "[destinations.app]\ntype = \"http\"\nurl = \"https://a.b\"\nsecret = \"master\"\n\
+             [destinations.other]\ntype = \"http\"\nurl = \"https://c.d\"\n{other}\n"
+        );
+        Gateway::parse(&text, "gateway.toml").map(drop).map_err(|error| error.to_string())
+    };
+    assert_eq!(both("secret = \"master\""), Ok(()));
+    assert_eq!(both("secret = \"another\"\nsigning_key = \"own\""), Ok(()));
+    for shown in [
+        "secret = \"master\"\nsigning_key = \"own\"",
+        "auth = { type = \"bearer\", secret = \"master\" }",
+        "secret = \"master\"\nauth = { type = \"api_key\", header = \"x-key\", secret = \"master\" }",
+    ] {
+        let message = both(shown).unwrap_err();
+        let why = "gateway.toml:5:15: destination `other` shows the secret `master` to its other side, and the key of `";
+        assert!(message.starts_with(why), "{shown}: {message}");
+    }
 }
 
 #[test]
