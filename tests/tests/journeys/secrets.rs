@@ -125,12 +125,12 @@ fn an_outage_does_not_keep_an_old_keyring_for_ever() {
         let fault = json!({"operation": "GetSecretValue", "body_contains": shelf.name, "action": "status", "status": 500});
         let fault = stack.wire.fault(fault).await;
         // Whether a key was added meanwhile, nobody knows.
-        for seconds in [1, 2, KEYRING_STALE_SECONDS_MAX] {
+        for seconds in [1, 2, KEYRING_STALE_SECONDS_MAX - 1] {
             let refused = shelf.keyrings.after_refusal(&shelf.name, after(seconds)).await;
             assert!(matches!(&refused, Err(SecretsError::Unreadable { is_outage: true, .. })), "{seconds}: {refused:?}");
         }
-        assert_eq!(shelf.current(KEYRING_STALE_SECONDS_MAX).await, "first");
-        let too_old = shelf.keyrings.current(&shelf.name, after(KEYRING_STALE_SECONDS_MAX + KEYRING_OUTAGE_SECONDS)).await;
+        assert_eq!(shelf.current(KEYRING_STALE_SECONDS_MAX - 1).await, "first");
+        let too_old = shelf.keyrings.current(&shelf.name, after(KEYRING_STALE_SECONDS_MAX)).await;
         assert!(matches!(&too_old, Err(SecretsError::Unreadable { is_outage: true, .. })), "{too_old:?}");
         stack.wire.mend(&fault).await;
         assert_eq!(shelf.current(KEYRING_STALE_SECONDS_MAX + 2 * KEYRING_OUTAGE_SECONDS).await, "first");
