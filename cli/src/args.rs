@@ -282,7 +282,7 @@ pub enum DestinationsCommand {
 }
 
 /// The file that the template ships.
-const SHIPPED_CONFIG: &str = "infra/gateway/gateway.toml";
+pub(crate) const SHIPPED_CONFIG: &str = "infra/gateway/gateway.toml";
 
 /// A stack, and the configuration that it was deployed with.
 #[derive(Debug, Args)]
@@ -380,6 +380,9 @@ pub struct DestinationArgs {
     /// The stack, as it was deployed
     #[arg(long, value_name = "NAME")]
     pub stack: String,
+    /// The configuration that it was deployed with, which must have the destination. Without it, infra/gateway/gateway.toml if that is there
+    #[arg(long, value_name = "GATEWAY.TOML")]
+    pub config: Option<PathBuf>,
     /// The destination, as gateway.toml names it
     #[arg(value_parser = DestinationName::parse)]
     pub destination: DestinationName,

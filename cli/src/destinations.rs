@@ -1,12 +1,12 @@
 //! `posthouse destinations`: how a destination is, and whether anything goes there.
 
-use std::io::Write;
+use std::{io::Write, path::Path};
 
-use shared::{ledger::DestinationState, names::DestinationName, time::Timestamp};
+use shared::{config::Gateway, ledger::DestinationState, names::DestinationName, time::Timestamp};
 
 use crate::{
     Outcome, Stop, Surroundings,
-    args::{DestinationsArgs, DestinationsCommand},
+    args::{DestinationArgs, DestinationsArgs, DestinationsCommand, SHIPPED_CONFIG},
     destination_keys,
     stack::Stack,
 };
@@ -16,10 +16,15 @@ pub(crate) async fn run(args: &DestinationsArgs, mut surroundings: Surroundings,
     let now = surroundings.now;
     match &args.command {
         DestinationsCommand::Show(args) => {
+            let is_known = known(args)?;
             let state = Stack::find(&args.stack).await?.ledger.destination_state(&args.destination).await?;
             write!(out, "{}", described(&args.destination, &state, now))?;
+            if !is_known {
+                writeln!(out, "whether there is such a destination was not looked up: give the configuration with --config")?;
+            }
         }
         DestinationsCommand::Pause(args) => {
+            known(&args.which)?;
             let (ledger, name) = (Stack::find(&args.which.stack).await?.ledger, &args.which.destination);
             ledger.pause(name, &args.reason, now).await?;
             write!(out, "{}", described(name, &ledger.destination_state(name).await?, now))?;
@@ -29,6 +34,7 @@ pub(crate) async fn run(args: &DestinationsArgs, mut surroundings: Surroundings,
             )?;
         }
         DestinationsCommand::Resume(args) => {
+            known(args)?;
             let was_paused = Stack::find(&args.stack).await?.ledger.resume(&args.destination).await?;
             match was_paused {
                 true => {
@@ -41,6 +47,23 @@ pub(crate) async fn run(args: &DestinationsArgs, mut surroundings: Surroundings,
         DestinationsCommand::Rotate(args) => destination_keys::rotate(args, &mut surroundings, out).await?,
     }
     Ok(Outcome::Yes)
+}
+
+/// Whether the destination is one of the configuration; an error if it is not, since the ledger keeps a state by any name.
+fn known(args: &DestinationArgs) -> Result<bool, Stop> {
+    let path = args.config.as_deref().unwrap_or(Path::new(SHIPPED_CONFIG));
+    if args.config.is_none() && !path.exists() {
+        return Ok(false);
+    }
+    let gateway = Gateway::load(path).map_err(|error| Stop::Asked(error.to_string()))?;
+    match gateway.destinations.contains_key(&args.destination) {
+        true => Ok(true),
+        false => Err(Stop::Asked(format!(
+            "{} has no destination `{}`; if the stack was deployed with another file, give that with --config",
+            path.display(),
+            args.destination
+        ))),
+    }
 }
 
 fn described(name: &DestinationName, state: &DestinationState, now: Timestamp) -> String {
@@ -66,6 +89,21 @@ mod tests {
     use shared::ledger::{Circuit, Pause};
 
     use super::*;
+
+    #[test]
+    fn a_name_that_the_configuration_does_not_have_is_an_error() {
+        let args = |destination: &str, config: Option<&str>| DestinationArgs {
+            stack: "s".to_owned(),
+            config: config.map(Into::into),
+            destination: DestinationName::parse(destination).unwrap(),
+        };
+        let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/../infra/gateway/gateway.toml");
+        assert!(known(&args("app", Some(sample))).unwrap());
+        let error = known(&args("ap", Some(sample))).unwrap_err().to_string();
+        assert!(error.contains("has no destination `ap`; if the stack was deployed with another file"), "{error}");
+        assert!(known(&args("app", Some("not-there.toml"))).is_err());
+        assert!(!known(&args("app", None)).unwrap(), "there is no such file where this test runs");
+    }
 
     #[test]
     fn pause_and_circuit_are_told_in_words() {

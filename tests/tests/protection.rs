@@ -632,3 +632,19 @@ async fn what_nobody_has_claimed_and_has_no_event_is_put_aside() {
     assert_eq!(stack.aws.messages(DEAD_LETTER_QUEUE).len(), 1);
     assert_eq!((stack.statuses(["erased"]).await, stack.destination.asked().len()), (vec![None], 0));
 }
+
+/// What never reached its destination is in the history all the same, and a redrive is told from what was before.
+#[tokio::test(start_paused = true)]
+async fn a_death_by_an_expression_is_in_the_history_and_each_run_has_its_number() {
+    let stack = Stack::new("", "filter = \".a + 1 > 1\"");
+    stack.send("typed", r#"{"a": "text"}"#).await;
+    stack.work_once().await;
+    let key = EventKey { source: SourceName::parse("partner").unwrap(), event_id: EventId::parse("typed").unwrap() };
+    stack.aws.send(DOORBELL_QUEUE, &Doorbell { replay: 1, ..Doorbell::first(&key, &ci()) }.to_json());
+    stack.work_for(Duration::from_secs(60)).await;
+    let delivery = stack.delivery("typed").await.unwrap();
+    let told: Vec<_> = delivery.history.iter().map(|attempt| (attempt.run, attempt.number, attempt.result.as_str())).collect();
+    assert_eq!(told, [(0, 1, "permanent"), (1, 1, "permanent")]);
+    assert!(delivery.history[0].reason.as_ref().unwrap().contains("the filter of its route fails"), "{delivery:?}");
+    assert_eq!(stack.destination.asked().len(), 0);
+}

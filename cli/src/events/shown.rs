@@ -91,8 +91,9 @@ pub(super) fn event(event: &Event, deliveries: &[DeliveryReport], seconds: &[Qua
 }
 
 fn tried(attempt: &AttemptRecord) -> String {
-    let AttemptRecord { number, started_at, millis, result, reason, wait_millis } = attempt;
-    let mut text = format!("attempt {number}, {}, {millis} ms: {result}", started_at.to_rfc3339());
+    let AttemptRecord { run, number, started_at, millis, result, reason, wait_millis } = attempt;
+    let of_run = if *run > 0 { format!("run {}, ", run + 1) } else { String::new() };
+    let mut text = format!("{of_run}attempt {number}, {}, {millis} ms: {result}", started_at.to_rfc3339());
     if let Some(reason) = reason {
         text += &format!(": {reason}");
     }
@@ -103,8 +104,14 @@ fn tried(attempt: &AttemptRecord) -> String {
 }
 
 fn standing(report: &DeliveryReport) -> String {
-    let DeliveryReport { delivery, last_error, .. } = report;
-    let mut text = format!("{}, attempt {}", delivery.status.as_str(), delivery.attempts);
+    let DeliveryReport { delivery, last_error, done_as, .. } = report;
+    let of_run = if delivery.replay > 0 { format!(", run {}", delivery.replay + 1) } else { String::new() };
+    let mut text = match done_as.as_deref() {
+        Some("skipped") => "skipped: the filter of its route leaves it out; it was not sent".to_owned(),
+        Some("superseded") => "superseded: something newer about the same has arrived; it was not sent".to_owned(),
+        Some(other) => other.to_owned(),
+        None => format!("{}{of_run}, attempt {}", delivery.status.as_str(), delivery.attempts),
+    };
     let moments = [("next at", delivery.next_at), ("lease until", delivery.lease_until), ("done at", delivery.done_at)];
     for (label, moment) in moments.into_iter().filter_map(|(label, moment)| Some((label, moment?))) {
         text += &format!(", {label} {}", moment.to_rfc3339());
@@ -167,6 +174,7 @@ fn of_delivery(destination: &DestinationName, report: Option<&DeliveryReport>) -
     json!({
         "destination": destination,
         "status": delivery.map_or("queued", |delivery| delivery.status.as_str()),
+        "doneAs": report.and_then(|report| report.done_as.as_ref()),
         "attempts": delivery.map_or(0, |delivery| delivery.attempts),
         "replay": delivery.map_or(0, |delivery| delivery.replay),
         "nextAt": moment(delivery.and_then(|delivery| delivery.next_at)),
@@ -180,6 +188,7 @@ fn of_delivery(destination: &DestinationName, report: Option<&DeliveryReport>) -
 
 fn of_attempt(attempt: &AttemptRecord) -> Value {
     json!({
+        "run": attempt.run,
         "number": attempt.number,
         "startedAt": attempt.started_at.to_rfc3339(),
         "millis": attempt.millis,
@@ -286,6 +295,7 @@ pub(super) mod tests {
             begun_at: Timestamp::from_seconds(1_700_000_000),
             has_slot: false,
             history: vec![AttemptRecord {
+                run: 0,
                 number: 1,
                 started_at: Timestamp::from_seconds(1_700_000_001),
                 millis: 20,
@@ -295,17 +305,27 @@ pub(super) mod tests {
             }],
         };
         let last_error = Some(("transient".to_owned(), "503".to_owned()));
-        let report = DeliveryReport { destination: DestinationName::parse("ci").unwrap(), delivery, last_error };
+        let report = DeliveryReport { destination: DestinationName::parse("ci").unwrap(), delivery, last_error, done_as: None };
         let text = event(&named("7", b"a"), std::slice::from_ref(&report), &[conflict()]);
         assert!(text.contains("delivery    ci: retrying, attempt 2, next at 2023-11-14T22:14:20Z, transient: 503\n"), "{text}");
         let attempt = "            attempt 1, 2023-11-14T22:13:21Z, 20 ms: transient: 503; then waits 4.025 s\n";
         assert!(text.contains(attempt), "{text}");
         assert!(text.contains("delivery    audit: queued\n"), "{text}");
         assert!(text.contains("quarantine  1 conflict, 0 replays\n"), "{text}");
-        let json = event_json(&named("7", b"a"), &[report], &[conflict()]);
+        let json = event_json(&named("7", b"a"), std::slice::from_ref(&report), &[conflict()]);
         assert_eq!(json["deliveries"][0]["nextAt"], "2023-11-14T22:14:20Z");
         assert_eq!(json["deliveries"][0]["errorClass"], "transient");
         assert_eq!(json["deliveries"][0]["history"][0]["waitMillis"], 4025);
+        // A redrive begins another run, and what was left out was not sent.
+        let mut again = report.clone();
+        (again.delivery.replay, again.delivery.history[0].run) = (1, 1);
+        let text = event(&named("7", b"a"), &[again], &[]);
+        assert!(text.contains("ci: retrying, run 2, attempt 2, "), "{text}");
+        assert!(text.contains("            run 2, attempt 1, "), "{text}");
+        let skipped = DeliveryReport { done_as: Some("skipped".to_owned()), last_error: None, ..report };
+        let text = event(&named("7", b"a"), std::slice::from_ref(&skipped), &[]);
+        assert!(text.contains("ci: skipped: the filter of its route leaves it out; it was not sent"), "{text}");
+        assert_eq!(event_json(&named("7", b"a"), &[skipped], &[])["deliveries"][0]["doneAs"], "skipped");
         assert_eq!((&json["deliveries"][1]["status"], &json["quarantine"][0]["kind"]), (&json!("queued"), &json!("conflict")));
     }
 }

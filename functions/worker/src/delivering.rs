@@ -237,16 +237,21 @@ impl<E: Exchange> Job<'_, E> {
     /// From the claim to the doorbell's verdict.
     async fn run(&self, body: StoredBody) -> Result<Verdict, LedgerError> {
         let began = self.now();
+        // What fails before it is sent, by its contract, a filter or a map, is in its history as well.
+        let mut started_at = None;
         let end = match self.prepare(body).await {
             Ok(Plan::Skip) => End::Unwritten(Outcome::Done(DoneAs::Skipped)),
             Ok(Plan::Send(sending)) => self.send_in_turn(sending).await?,
-            Err(failure) => End::Unwritten(self.outcome(failure)),
+            Err(failure) => {
+                started_at = Some(began);
+                End::Unwritten(self.outcome(failure))
+            }
         };
         let (finish, outcome, now) = match end {
             End::Written { finish, outcome, now, .. } => (finish, outcome, now),
             End::Unwritten(outcome) => {
                 let now = self.now();
-                (self.worker.ledger.finish(self.lease, &outcome, Ended { started_at: None, now }).await?, outcome, now)
+                (self.worker.ledger.finish(self.lease, &outcome, Ended { started_at, now }).await?, outcome, now)
             }
         };
         observe(self.doorbell, self.event, &outcome, finish, self.lease.attempt, began, now);

@@ -99,6 +99,8 @@ pub struct Delivery {
 /// One try of a delivery, as the ledger keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttemptRecord {
+    /// In which run of its delivery, from 0: each redrive begins another.
+    pub run: u32,
     /// Which attempt of its run, from 1. Two have the same number where the first of them was not counted.
     pub number: u32,
     /// When it began.
@@ -164,6 +166,7 @@ pub struct Lease {
     pub begun_at: Timestamp,
     /// Whether its moment was given to it by the destination's rate.
     pub has_slot: bool,
+    run: u32,
     history: Vec<AttemptRecord>,
 }
 
@@ -440,6 +443,7 @@ impl Lease {
             throttles: delivery.throttles,
             begun_at: delivery.begun_at,
             has_slot: delivery.has_slot,
+            run: delivery.replay,
             history: delivery.history.clone(),
         }
     }
@@ -516,7 +520,7 @@ impl Change {
         let mut set = "SET #status = :status".to_owned();
         let mut remove = " REMOVE lease_until, has_slot".to_owned();
         if let Some(started_at) = ended.started_at {
-            let tried = AttemptRecord::of(lease.attempt, started_at, outcome, now);
+            let tried = AttemptRecord::of(lease, started_at, outcome, now);
             let earlier = lease.history.len().saturating_sub(ATTEMPTS_KEPT_MAX - 1);
             let history = lease.history.iter().skip(earlier).chain([&tried]).map(AttemptRecord::to_attribute).collect();
             set += ", history = :history";
@@ -562,7 +566,7 @@ impl Change {
 }
 
 impl AttemptRecord {
-    fn of(number: u32, started_at: Timestamp, outcome: &Outcome, now: Timestamp) -> Self {
+    fn of(lease: &Lease, started_at: Timestamp, outcome: &Outcome, now: Timestamp) -> Self {
         let (result, failure, next_at) = match outcome {
             Outcome::Done(done_as) => (done_as.as_str(), None, None),
             Outcome::Retry { at, failure } | Outcome::Throttled { at, failure } | Outcome::Deferred { at, failure, .. } => {
@@ -571,7 +575,8 @@ impl AttemptRecord {
             Outcome::Paused(failure) | Outcome::Dead(failure) => (failure.class, Some(failure), None),
         };
         Self {
-            number,
+            run: lease.run,
+            number: lease.attempt,
             started_at,
             millis: now.since(started_at).as_millis() as u64,
             result: result.to_owned(),
@@ -588,6 +593,9 @@ impl AttemptRecord {
             ("ms".to_owned(), number(self.millis)),
             ("is".to_owned(), string(&self.result)),
         ]);
+        if self.run > 0 {
+            attempt.insert("run".to_owned(), number(self.run.into()));
+        }
         attempt.extend(self.reason.as_ref().map(|reason| ("why".to_owned(), string(reason))));
         attempt.extend(self.wait_millis.map(|wait| ("wait".to_owned(), number(wait))));
         AttributeValue::M(attempt)
@@ -596,6 +604,7 @@ impl AttemptRecord {
     fn read(attribute: &AttributeValue) -> Option<Self> {
         let attempt = attribute.as_m().ok()?;
         Some(Self {
+            run: read_number(attempt, "run").and_then(|run| u32::try_from(run).ok()).unwrap_or_default(),
             number: u32::try_from(read_number(attempt, "n")?).ok()?,
             started_at: read_millis(attempt, "at")?,
             millis: read_number(attempt, "ms")?,

@@ -127,6 +127,8 @@ pub struct DeliveryReport {
     pub delivery: Delivery,
     /// The class and the words of its last error.
     pub last_error: Option<(String, String)>,
+    /// In which other way than by arriving it is done, as `skipped`.
+    pub done_as: Option<String>,
 }
 
 impl Ledger {
@@ -322,7 +324,8 @@ impl Ledger {
             let text = |name| read_string(&item, name).map(str::to_owned);
             // What an expired event of the same id left behind is not this event's.
             if delivery.generation == event.received_at {
-                reports.push(DeliveryReport { destination, delivery, last_error: text("error_class").zip(text("last_error")) });
+                let last_error = text("error_class").zip(text("last_error"));
+                reports.push(DeliveryReport { destination, delivery, last_error, done_as: text("done_as") });
             }
         }
         Ok(reports)

@@ -54,6 +54,7 @@ fn lease(history: Vec<AttemptRecord>) -> Lease {
         throttles: 0,
         begun_at: RECEIVED,
         has_slot: true,
+        run: 1,
         history,
     }
 }
