@@ -47,7 +47,7 @@ unit: ## unit tests
 	$(CARGO) test $(LOCAL) --lib --bins --locked
 
 simulation: ## histories of the whole gateway in a model of AWS, with faults at every call, in short; what protects destinations; and properties of every preset
-	$(CARGO) test $(LOCAL) --test simulation --test protection --test quarantine --test batches --test captured --test front_door --test encoded --test strangers --test agreement --test properties --test reading --test allocation --locked
+	$(CARGO) test $(LOCAL) --test simulation --test crowd --test protection --test quarantine --test batches --test captured --test front_door --test encoded --test strangers --test agreement --test properties --test reading --test allocation --locked
 
 faults: ## the same in long: a hundred thousand histories and every pair of faults; HISTORIES=, SEED=, REPLAY=, WRONG=
 	@echo "building for speed (the first time this takes some minutes)"

@@ -55,7 +55,7 @@ use tokio::sync::Notify;
 
 pub use dynamodb::{IndexSettings, Item, Keys, Number, TableSettings, Value};
 pub use functions::{SECRETS_PREFIX, batch, batch_of, parts};
-pub use sqs::{Message, QueueCounts, QueueSettings};
+pub use sqs::{IN_FLIGHT_MAX, Message, QueueCounts, QueueSettings};
 
 use self::{
     budget::Budget,
@@ -116,6 +116,7 @@ impl Settings {
                     retention: two_weeks,
                     redrive: Some((DEAD_LETTER_QUEUE.to_owned(), 1000)),
                     is_fifo: false,
+                    in_flight_max: IN_FLIGHT_MAX,
                 },
                 QueueSettings {
                     name: DEAD_LETTER_QUEUE.to_owned(),
@@ -123,6 +124,7 @@ impl Settings {
                     retention: two_weeks,
                     redrive: None,
                     is_fifo: false,
+                    in_flight_max: IN_FLIGHT_MAX,
                 },
             ],
             buckets: vec![BODIES_BUCKET.to_owned()],

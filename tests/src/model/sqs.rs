@@ -42,7 +42,14 @@ pub struct QueueSettings {
     pub redrive: Option<(String, u32)>,
     /// Whether it is FIFO, with deduplication in each group.
     pub is_fifo: bool,
+    /// How many messages may be received and hidden at the same time: [`IN_FLIGHT_MAX`], or fewer, so that a test reaches it.
+    pub in_flight_max: usize,
 }
+
+/// Most messages of a queue that are received and hidden at the same time.
+///
+/// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html>
+pub const IN_FLIGHT_MAX: usize = 120_000;
 
 /// A message of a queue, as the world sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -492,6 +499,10 @@ impl Sqs {
             return Err(invalid("Value for parameter WaitTimeSeconds is invalid. Reason: Must be >= 0 and <= 20, if provided."));
         }
         let hidden = request.visibility_timeout.map(visibility).transpose()?.map(Duration::from_secs);
+        // A long poll is told of no message instead.
+        if request.wait().is_zero() && self.room(&name, now) == 0 {
+            return Err(("OverLimit", "Too many messages of this queue are in flight.".to_owned()));
+        }
         let messages = self.take(&name, max, hidden, now).into_iter().map(|message| {
             let wanted = |name: &str| {
                 request.message_attribute_names.iter().any(|wanted| wanted == name || wanted == "All" || wanted == ".*")
@@ -559,8 +570,9 @@ impl Sqs {
         self.forget_old(name, now);
         let settings = self.known(name).settings.clone();
         let hidden = hidden.unwrap_or(settings.visibility);
+        let room = self.room(name, now);
         let mut taken = Vec::new();
-        while taken.len() < max {
+        while taken.len() < max.min(room) {
             let can_be: Vec<u64> = match settings.is_fifo {
                 true => heads(self.known(name), &taken, now),
                 false => {
@@ -592,6 +604,16 @@ impl Sqs {
             taken.push(message.clone());
         }
         taken
+    }
+
+    /// How many messages may still be received.
+    fn room(&mut self, name: &str, now: Timestamp) -> usize {
+        let Queue { settings, messages, .. } = self.known(name);
+        // Mostly there are not as many at all.
+        match messages.len() < settings.in_flight_max {
+            true => usize::MAX,
+            false => settings.in_flight_max.saturating_sub(messages.values().filter(|message| message.is_in_flight(now)).count()),
+        }
     }
 
     /// Moves a message to the dead-letter queue: it keeps its id and the time when it was sent.

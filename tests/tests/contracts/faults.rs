@@ -278,3 +278,24 @@ fn how_long_calls_take_without_waiting() {
         each("PutItem", began);
     });
 }
+
+/// Held to what AWS documents: in flight are messages that were received and are hidden, and there are no more than so many of them.
+#[tokio::test(start_paused = true)]
+async fn no_more_messages_are_in_flight_than_a_queue_may_have() {
+    let mut settings = Settings::posthouse();
+    settings.queues.iter_mut().for_each(|queue| queue.in_flight_max = 3);
+    let aws = Aws::new(settings, clock());
+    for number in 0..5 {
+        aws.send(DOORBELL_QUEUE, &number.to_string());
+    }
+    assert_eq!(aws.receive(DOORBELL_QUEUE, 2).len(), 2);
+    let last = aws.receive(DOORBELL_QUEUE, 10);
+    assert_eq!(last.len(), 1);
+    assert!(aws.receive(DOORBELL_QUEUE, 10).is_empty());
+    let sqs = aws_sdk_sqs::Client::new(&aws.config("contracts"));
+    let receive = |wait: i32| sqs.receive_message().queue_url(aws.queue_url(DOORBELL_QUEUE)).wait_time_seconds(wait).send();
+    assert!(format!("{:?}", receive(0).await.unwrap_err()).contains("OverLimit"));
+    assert!(receive(1).await.unwrap().messages.is_none(), "a long poll is told of no message");
+    assert!(aws.delete(DOORBELL_QUEUE, last[0].receipt_handle.as_deref().unwrap()));
+    assert_eq!(aws.receive(DOORBELL_QUEUE, 10).len(), 1);
+}

@@ -25,7 +25,7 @@ use aws_sdk_sqs::types::QueueAttributeName;
 use futures::FutureExt;
 use shared::time::Timestamp;
 use tests::{
-    model::{self, Aws, QueueSettings, Settings, TableSettings},
+    model::{self, Aws, IN_FLIGHT_MAX, QueueSettings, Settings, TableSettings},
     stack::{STACK_DEFAULT, Stack, unique},
 };
 use tokio::{
@@ -149,6 +149,7 @@ impl Ground {
             retention: Duration::from_secs(4 * 24 * 60 * 60),
             redrive,
             is_fifo: false,
+            in_flight_max: IN_FLIGHT_MAX,
         };
         let dead = format!("{own}-dead");
         let settings = Settings {
