@@ -170,6 +170,19 @@ fn decompress(compressed: &[u8], body_bytes: usize, sha256: &BodyDigest) -> Resu
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
+    use aws_config::Region;
+    use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
+    use aws_smithy_runtime_api::{
+        client::{
+            http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn},
+            orchestrator::{HttpRequest, HttpResponse},
+        },
+        http::StatusCode,
+    };
+    use aws_smithy_types::body::SdkBody;
+
     use super::*;
 
     #[test]
@@ -178,6 +191,43 @@ mod tests {
             let compressed = compress(body).unwrap();
             let read = decompress(&compressed, body.len(), &BodyDigest::of(body)).unwrap();
             assert_eq!(read, body);
+        }
+    }
+
+    /// A host that takes everything, and the URLs that it was asked for.
+    #[derive(Clone, Debug, Default)]
+    struct Host(Arc<Mutex<Vec<String>>>);
+
+    impl HttpConnector for Host {
+        fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+            self.0.lock().unwrap().push(request.uri().to_owned());
+            HttpConnectorFuture::ready(Ok(HttpResponse::new(StatusCode::try_from(200).unwrap(), SdkBody::empty())))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_bucket_is_a_host_at_aws_and_a_path_at_an_endpoint_that_somebody_set() {
+        for (endpoint, url) in [
+            (None, "https://kept.s3.eu-central-1.amazonaws.com/sha256/"),
+            (Some("http://127.0.0.1:4566"), "http://127.0.0.1:4566/kept/sha256/"),
+        ] {
+            let host = Host::default();
+            let client = host.clone();
+            let config = aws_config::SdkConfig::builder()
+                .behavior_version(aws::behavior())
+                .region(Region::new("eu-central-1"))
+                .credentials_provider(SharedCredentialsProvider::new(Credentials::new("a", "b", None, None, "test")))
+                .http_client(http_client_fn(move |_, _| SharedHttpConnector::new(client.clone())));
+            let config = endpoint.into_iter().fold(config, |config, endpoint| config.endpoint_url(endpoint)).build();
+            let digest = BodyDigest::of(b"body");
+            let prepared = Bodies::new(&config, "kept".to_owned()).prepare_shared(&digest, b"body").unwrap();
+            let StoredBody::ForBucket(upload) = prepared else { panic!("it is shared") };
+            for _ in 0..2 {
+                upload.put().await.unwrap();
+            }
+            let asked = host.0.lock().unwrap().clone();
+            assert_eq!(asked.len(), 1, "it is put once");
+            assert!(asked[0].starts_with(&format!("{url}{}", digest.to_hex())), "{asked:?}");
         }
     }
 
