@@ -81,7 +81,13 @@ fn described(name: &DestinationName, state: &DestinationState, now: Timestamp) -
         }
         (None, None) => "closed".to_owned(),
     };
-    format!("destination {name}\npause       {pause}\ncircuit     {circuit}\n")
+    let refused = match state.refused_events {
+        0 => String::new(),
+        count => {
+            format!("refused     {count} different events in a row, as if our credentials were wrong; the third pauses it\n")
+        }
+    };
+    format!("destination {name}\npause       {pause}\ncircuit     {circuit}\n{refused}")
 }
 
 #[cfg(test)]
@@ -109,8 +115,10 @@ mod tests {
     fn pause_and_circuit_are_told_in_words() {
         let name = DestinationName::parse("ci").unwrap();
         let now = Timestamp::from_seconds(1_700_000_000);
-        let told = |pause, circuit| described(&name, &DestinationState { pause, circuit }, now);
+        let told = |pause, circuit| described(&name, &DestinationState { pause, circuit, refused_events: 0 }, now);
         assert_eq!(told(None, Circuit::default()), "destination ci\npause       not paused\ncircuit     closed\n");
+        let refused = DestinationState { refused_events: 2, ..DestinationState::default() };
+        assert!(described(&name, &refused, now).contains("refused     2 different events in a row"));
         let pause = Pause { at: now, reason: "a\u{1b}b".to_owned() };
         assert!(told(Some(pause), Circuit::default()).contains("paused since 2023-11-14T22:13:20Z: a\\u{1b}b\n"));
         let open = |open_until| Circuit { open_until: Some(open_until), openings: 2, ..Circuit::default() };

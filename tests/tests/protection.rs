@@ -464,17 +464,39 @@ async fn a_paused_destination_is_asked_nothing_until_it_is_resumed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_credential_that_is_refused_pauses_the_destination_for_all_who_come_after() {
-    let stack = Stack::new("", "");
-    stack.destination.answers([401]);
-    stack.send("a", "{}").await;
-    stack.work_once().await;
-    stack.send("b", "{}").await;
-    stack.work_once().await;
-    assert_eq!(stack.destination.ids(), ["a"]);
-    assert_eq!(stack.statuses(["a", "b"]).await, [Some(Status::Paused); 2]);
+async fn the_third_event_in_a_row_that_is_refused_pauses_the_destination_for_all_who_come_after() {
+    let stack = Stack::new("backoff_seconds = [600, 600]", "");
+    stack.destination.always(401);
+    for id in ["a", "b", "c", "d"] {
+        stack.send(id, "{}").await;
+        stack.work_once().await;
+    }
+    assert_eq!(stack.destination.ids(), ["a", "b", "c"]);
+    let (retrying, paused) = (Some(Status::Retrying), Some(Status::Paused));
+    assert_eq!(stack.statuses(["a", "b", "c", "d"]).await, [retrying, retrying, paused, paused]);
     let pause = stack.ledger.destination_state(&ci()).await.unwrap().pause.unwrap();
     assert!(pause.reason.contains("401"), "{pause:?}");
+    assert!(stack.ledger.resume(&ci()).await.unwrap());
+    assert_eq!(stack.ledger.destination_state(&ci()).await.unwrap().refused_events, 0, "it is counted anew");
+}
+
+/// A refusal may be about the event alone, as of a tenant that is gone: it dies by itself, and the others go on.
+#[tokio::test(start_paused = true)]
+async fn one_event_that_is_refused_again_and_again_pauses_nothing() {
+    let stack = Stack::new("backoff_seconds = [600, 600, 600]", "");
+    let refused = async || stack.ledger.destination_state(&ci()).await.unwrap().refused_events;
+    stack.destination.always(403);
+    stack.send("refused", "{}").await;
+    stack.work_once().await;
+    assert_eq!(refused().await, 1);
+    stack.destination.answers([200]);
+    stack.send("taken", "{}").await;
+    stack.work_once().await;
+    assert_eq!(refused().await, 0, "in a row");
+    stack.work_for(Duration::from_secs(3600)).await;
+    assert_eq!(refused().await, 1, "the same again is one");
+    assert_eq!(stack.statuses(["refused", "taken"]).await, [Some(Status::Dead), Some(Status::Done)]);
+    assert_eq!(stack.ledger.destination_state(&ci()).await.unwrap().pause, None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -596,7 +618,7 @@ async fn on_a_fifo_queue_what_is_dead_lets_the_next_go_on() {
 #[tokio::test(start_paused = true)]
 async fn a_delivery_whose_event_has_expired_ends_once_with_one_dead_letter() {
     let stack = Stack::new("backoff_seconds = [600]", "");
-    stack.destination.always(401);
+    stack.ledger.pause(&ci(), "maintenance", clock::now()).await.unwrap();
     stack.send("paused", "{}").await;
     stack.work_once().await;
     assert_eq!(stack.statuses(["paused"]).await, [Some(Status::Paused)]);
@@ -619,7 +641,7 @@ async fn a_delivery_whose_event_has_expired_ends_once_with_one_dead_letter() {
     stack.work_for(Duration::from_secs(60)).await;
     assert_eq!(stack.aws.messages(DEAD_LETTER_QUEUE).len(), 1);
     assert_eq!(stack.aws.counts(DOORBELL_QUEUE), Default::default());
-    assert_eq!(stack.destination.asked().len(), 1);
+    assert_eq!(stack.destination.asked().len(), 0);
 }
 
 /// What was erased by an operator, who takes the event first.

@@ -23,7 +23,7 @@ use shared::{
 use crate::{
     Invocation, Worker,
     batch::{Verdict, put_aside},
-    failure::{DEFERRED, EXPIRED, Failure, PAUSED, PERMANENT},
+    failure::{DEFERRED, EXPIRED, Failure, PAUSED, PERMANENT, REFUSED_EVENTS_MAX},
     guards::{Admission, Guards},
     handlers::{HANDLER_WRITES_MAX, Handler, OnRefused},
     http::{self, Exchange},
@@ -370,7 +370,13 @@ impl<E: Exchange> Job<'_, E> {
                 let turn_is_over = turn.is_some() && finish == Finish::Finished;
                 return Ok(End::Written { finish, outcome: Outcome::Done(DoneAs::Delivered), now: self.now(), turn_is_over });
             }
-            Attempt::Over(done_as) => Outcome::Done(done_as),
+            Attempt::Over(done_as) => {
+                if self.state.refused_events > 0 {
+                    self.worker.ledger.forget_refusals(&self.destination.name).await?;
+                }
+                Outcome::Done(done_as)
+            }
+            Attempt::Failed(Failure::Refused(reason)) => self.refused(reason).await?,
             Attempt::Failed(failure) => self.outcome(failure),
         };
         if let Outcome::Paused(failure) = &outcome {
@@ -379,6 +385,15 @@ impl<E: Exchange> Job<'_, E> {
         let now = self.now();
         let finish = self.worker.ledger.finish(self.lease, &outcome, Ended { started_at: Some(started_at), now }).await?;
         Ok(End::Written { finish, outcome, now, turn_is_over: false })
+    }
+
+    /// One refusal may be about its event; several different ones in a row are about our credentials.
+    async fn refused(&self, reason: String) -> Result<Outcome, LedgerError> {
+        let refused = self.worker.ledger.count_refusal(&self.destination.name, &self.event.key).await?;
+        Ok(self.outcome(match refused < REFUSED_EVENTS_MAX {
+            true => Failure::Refused(reason),
+            false => Failure::Auth(reason),
+        }))
     }
 
     fn outcome(&self, failure: Failure) -> Outcome {

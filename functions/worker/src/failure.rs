@@ -13,6 +13,9 @@ pub const THROTTLE_SECONDS_DEFAULT: u64 = 60;
 /// How many answers of "not now" weigh as much as one failed attempt.
 pub const THROTTLES_PER_ATTEMPT: u32 = 4;
 
+/// How many different events in a row a destination refuses before it is paused. Fewer may be about these events.
+pub const REFUSED_EVENTS_MAX: usize = 3;
+
 /// The class of what will never work, as the ledger has it.
 pub(crate) const PERMANENT: &str = "permanent";
 /// What a delivery is kept under that was not tried, since its destination is protected just now.
@@ -36,8 +39,10 @@ pub enum Failure {
     },
     /// It will never work.
     Permanent(String),
-    /// The destination does not accept our credentials.
+    /// Our credentials are wrong, or cannot be had: so it is for every event.
     Auth(String),
+    /// The destination answered this event as if our credentials were wrong. That may be about the event alone.
+    Refused(String),
     /// The destination has something that this event contradicts.
     Conflict(String),
 }
@@ -48,7 +53,7 @@ impl Failure {
             Self::Transient(_) => "transient",
             Self::Throttled { .. } => "throttled",
             Self::Permanent(_) => PERMANENT,
-            Self::Auth(_) => "auth",
+            Self::Auth(_) | Self::Refused(_) => "auth",
             Self::Conflict(_) => "conflict",
         }
     }
@@ -64,7 +69,7 @@ impl Failure {
             Outcome::Dead(record(format!("gave up after attempt {tried}: the next would be later than {hours} hours: {reason}")))
         };
         match self {
-            Self::Transient(reason) => match backoff(lease.attempt, destination) {
+            Self::Transient(reason) | Self::Refused(reason) => match backoff(lease.attempt, destination) {
                 Some(longest) => {
                     let at = now.plus(longest.mul_f64(jitter.clamp(0.0, 1.0)));
                     if too_late(at) { gave_up(reason) } else { Outcome::Retry { at, failure: record(reason) } }
@@ -212,6 +217,8 @@ mod tests {
         assert!(matches!(outcome(Failure::Permanent("400".into())), Outcome::Dead(_)));
         assert!(matches!(outcome(Failure::Conflict("409".into())), Outcome::Dead(_)));
         assert!(matches!(outcome(Failure::Auth("401".into())), Outcome::Paused(_)));
+        let refused = outcome(Failure::Refused("401".into()));
+        assert!(matches!(&refused, Outcome::Retry { failure, .. } if failure.class == "auth"), "{refused:?}");
     }
 
     #[test]

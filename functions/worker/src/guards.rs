@@ -151,7 +151,7 @@ impl Guards<'_> {
                 }
             }
             // Its answer says nothing about its health.
-            Err(Failure::Throttled { .. } | Failure::Auth(_)) if !pass.is_probe => Ok(()),
+            Err(Failure::Throttled { .. } | Failure::Auth(_) | Failure::Refused(_)) if !pass.is_probe => Ok(()),
             _ if pass.is_probe => {
                 tracing::info!(destination = %name, "the circuit is closed: the probe was answered");
                 ledger.close_circuit(name).await

@@ -30,7 +30,7 @@ use shared::{
 };
 
 pub use batch::RECORDS_CONCURRENT_MAX;
-pub use failure::{Failure, THROTTLE_SECONDS_DEFAULT, THROTTLES_PER_ATTEMPT, retry_after};
+pub use failure::{Failure, REFUSED_EVENTS_MAX, THROTTLE_SECONDS_DEFAULT, THROTTLES_PER_ATTEMPT, retry_after};
 pub use guards::{CIRCUIT_ATTEMPTS_MIN, CIRCUIT_WINDOW_SECONDS, RATE_PATIENCE_MILLIS, SLOT_WAIT_MILLIS_MIN};
 pub use handlers::{HANDLER_WRITES_MAX, Handler, Handlers, OnRefused};
 pub use http::{

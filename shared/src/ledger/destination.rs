@@ -49,6 +49,8 @@ pub struct DestinationState {
     pub pause: Option<Pause>,
     /// How it has answered lately.
     pub circuit: Circuit,
+    /// How many different events it has refused since it took one: our credentials may be wrong, or the events.
+    pub refused_events: usize,
 }
 
 /// A pause: nothing is tried until a person ends it.
@@ -128,10 +130,28 @@ impl Ledger {
     pub async fn resume(&self, destination: &DestinationName) -> Result<bool, LedgerError> {
         let update = self.update_destination(destination, "state");
         let update = update
-            .update_expression(format!("REMOVE paused_at, reason, {CIRCUIT_ATTRIBUTES}"))
+            .update_expression(format!("REMOVE paused_at, reason, refused, {CIRCUIT_ATTRIBUTES}"))
             .condition_expression("attribute_exists(pk)")
             .return_values(ReturnValue::AllOld);
         Ok(self.change(update).await?.is_ok_and(|before| before.contains_key("paused_at")))
+    }
+
+    /// Notes that a destination has refused an event as if our credentials were wrong. How many different ones it has refused since it took
+    /// one.
+    pub async fn count_refusal(&self, destination: &DestinationName, event: &EventKey) -> Result<usize, LedgerError> {
+        let update = self.update_destination(destination, "state");
+        let update = update
+            .update_expression("ADD refused :event")
+            .expression_attribute_values(":event", AttributeValue::Ss(vec![event.to_string()]))
+            .return_values(ReturnValue::AllNew);
+        Ok(self.change(update).await?.map(|counted| read_state(&counted).refused_events).unwrap_or_default())
+    }
+
+    /// Forgets what a destination has refused: it has taken an event.
+    pub async fn forget_refusals(&self, destination: &DestinationName) -> Result<(), LedgerError> {
+        let update = self.update_destination(destination, "state");
+        let update = update.update_expression("REMOVE refused").condition_expression("attribute_exists(refused)");
+        self.change(update).await.map(drop)
     }
 
     /// Counts an attempt that failed, in a window that begins anew when it began before `window_from`.
@@ -369,5 +389,6 @@ fn read_state(item: &Item) -> DestinationState {
             open_until: read_millis(item, "open_until"),
             openings: count("openings"),
         },
+        refused_events: item.get("refused").and_then(|value| value.as_ss().ok()).map_or(0, Vec::len),
     }
 }

@@ -257,7 +257,7 @@ async fn each_credential_stands_where_it_should() {
 }
 
 #[tokio::test]
-async fn a_secret_that_has_been_replaced_is_tried_once_more_and_one_that_has_not_pauses() {
+async fn a_secret_that_has_been_replaced_is_tried_once_more_and_one_that_has_not_is_refused() {
     let world = World::new(&format!("url = \"HTTP/a\"\n{NEAR}\nauth = {{ type = \"bearer\", secret = \"s\" }}")).await;
     world.aws.put_signing_secret("s", "old");
     world.is_done("1").await;
@@ -266,7 +266,7 @@ async fn a_secret_that_has_been_replaced_is_tried_once_more_and_one_that_has_not
     world.is_done("2").await;
     assert_eq!(world.header("a", "authorization").await, ["Bearer old", "Bearer old", "Bearer new"]);
     world.script("a", json!({"status": 401})).await;
-    World::assert(&world.deliver("3").await, "paused", "auth", "answered 401");
+    World::assert(&world.deliver("3").await, "retrying", "auth", "answered 401");
     assert_eq!(world.journal("a").await.len(), 4, "nothing was tried twice with the same secret");
 }
 
@@ -338,7 +338,7 @@ async fn a_refused_token_is_replaced_once_in_an_attempt() {
     world.is_done("1").await;
     assert_eq!(world.header("a", "authorization").await, ["Bearer access-t-1", "Bearer access-t-2"]);
     world.script("a", json!({"status": 401})).await;
-    World::assert(&world.deliver("2").await, "paused", "auth", "the destination answered 401");
+    World::assert(&world.deliver("2").await, "retrying", "auth", "the destination answered 401");
     assert_eq!(world.tokens().await.granted.len(), 3);
     assert_eq!(world.journal("a").await.len(), 4);
     assert!(world.journal("a").await.windows(2).all(|pair| pair[0].body == pair[1].body));

@@ -161,18 +161,24 @@ fn a_poisoned_doorbell_that_cannot_be_put_aside_is_not_acknowledged() {
 #[test]
 fn a_destination_that_refuses_our_credentials_pauses_and_goes_on_when_a_person_says_so() {
     journey(async |stack| {
-        let sample = stack.sample("refusing");
-        stack.destination.script("refusing", &sample.id, json!({"status": 401})).await;
-        stack.accept(&sample).await;
-        let paused = stack.reaches(&sample, "refusing", "paused", SOON).await;
-        assert_eq!(paused.attempts, 0, "no attempt is spent: {paused:?}");
-        stack.silent(&sample.id).await;
+        // The third different event in a row pauses it.
+        let samples = [(); 3].map(|()| stack.sample("refusing"));
+        for (sample, status) in samples.iter().zip(["retrying", "retrying", "paused"]) {
+            stack.destination.script("refusing", &sample.id, json!({"status": 401})).await;
+            stack.accept(sample).await;
+            stack.reaches(sample, "refusing", status, SOON).await;
+        }
+        let paused = &samples[2];
+        assert_eq!(stack.reaches(paused, "refusing", "paused", SOON).await.attempts, 0, "no attempt is spent");
+        stack.silent(&paused.id).await;
 
-        stack.destination.heal("refusing", &sample.id).await;
+        for sample in &samples {
+            stack.destination.heal("refusing", &sample.id).await;
+        }
         posthouse(stack, "destinations", &["resume", "refusing"]).is(0, "refusing goes on");
-        stack.reaches(&sample, "refusing", "done", AUDITED).await;
+        stack.reaches(paused, "refusing", "done", AUDITED).await;
         let statuses: Vec<u16> =
-            stack.destination.journal("refusing", &sample.id).await.iter().map(|entry| entry.answer.status).collect();
+            stack.destination.journal("refusing", &paused.id).await.iter().map(|entry| entry.answer.status).collect();
         assert_eq!(statuses, [401, 200]);
     });
 }

@@ -141,7 +141,7 @@ pub(crate) async fn deliver<E: Exchange>(
     let answer = call.post(&headers, body.clone()).await?;
     let classified = call.classify(&answer);
     // A secret or a token may have been replaced since it was read.
-    if answer.status != StatusCode::UNAUTHORIZED || !matches!(classified, Err(Failure::Auth(_))) {
+    if answer.status != StatusCode::UNAUTHORIZED || !matches!(classified, Err(Failure::Refused(_))) {
         return classified;
     }
     let Some(credential) = call.credential_after_refusal(auth, &credential).await? else { return classified };
@@ -206,7 +206,7 @@ fn classify(answer: &Answer, statuses: &Statuses, now: Timestamp) -> Result<(), 
         Meaning::Transient => Err(Failure::Transient(reason)),
         Meaning::Throttled => Err(Failure::Throttled { retry_after: asked, reason }),
         Meaning::Permanent => Err(Failure::Permanent(reason)),
-        Meaning::Auth => Err(Failure::Auth(reason)),
+        Meaning::Auth => Err(Failure::Refused(reason)),
         Meaning::Conflict => Err(Failure::Conflict(reason)),
     }
 }

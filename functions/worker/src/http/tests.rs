@@ -21,7 +21,7 @@ fn class(status: u16, retry_after: Option<&str>, own: &str) -> &'static str {
             _ => "throttled for another time",
         },
         Err(Failure::Permanent(_)) => "permanent",
-        Err(Failure::Auth(_)) => "auth",
+        Err(Failure::Auth(_) | Failure::Refused(_)) => "auth",
         Err(Failure::Conflict(_)) => "conflict",
     }
 }

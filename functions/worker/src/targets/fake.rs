@@ -144,7 +144,7 @@ pub(super) fn class(result: &Result<(), Failure>) -> &'static str {
         Err(Failure::Transient(_)) => "transient",
         Err(Failure::Throttled { .. }) => "throttled",
         Err(Failure::Permanent(_)) => "permanent",
-        Err(Failure::Auth(_)) => "auth",
+        Err(Failure::Auth(_) | Failure::Refused(_)) => "auth",
         Err(Failure::Conflict(_)) => "conflict",
     }
 }
