@@ -96,7 +96,7 @@ fn unusable(signing: &Signing) -> String {
     format!("the secret `{}` has no key that can be used: write it as `{}` and base64", signing.secret, version.secret_prefix())
 }
 
-/// What its keys come of.
+/// The origin of its keys, in words.
 fn origin(signing: &Signing, secret: &str) -> String {
     let kind = signing.version.name();
     match &signing.key {

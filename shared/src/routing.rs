@@ -205,7 +205,7 @@ impl Routing {
     }
 }
 
-/// What of a stored body is the event's.
+/// The event's own part of a stored body.
 fn own(event: &Event, stored: Vec<u8>) -> Vec<u8> {
     if event.part.is_some() { event.own_part(&stored).to_vec() } else { stored }
 }

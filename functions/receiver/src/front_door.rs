@@ -1,4 +1,4 @@
-//! What stands before the API, as CloudFront with a firewall: it puts a secret into a header, and what comes without that came past it.
+//! The front door: CloudFront before the API, which puts a secret into a header. A request without that secret came past it.
 
 use metrics::counter;
 use shared::{
@@ -9,7 +9,7 @@ use subtle::ConstantTimeEq;
 
 use crate::{rejection::Rejection, request::Request};
 
-/// The header that what stands before the API puts its secret into; as in `infra/template.yaml`.
+/// The header that CloudFront puts the secret into; as in `infra/template.yaml`.
 pub const FRONT_DOOR_HEADER: &str = "posthouse-front-door";
 
 /// Refuses what came past the front door. A value that is not known may be that of a rotation: then, at most once a minute, the keyring is
@@ -32,7 +32,7 @@ pub(crate) async fn check(keyrings: &Keyrings, secret: &str, request: &Request, 
         return Ok(());
     }
     counter!("PastFrontDoor").increment(1);
-    // What is shown is anybody's text. That something is, after a step of a rotation, tells which went wrong.
+    // The value is anybody's text, so it is not logged. After a step of a rotation, its presence tells which step went wrong.
     tracing::warn!(shows_a_key = shown.is_some(), "refused: it came past the front door");
     Err(Rejection::PastFrontDoor)
 }

@@ -60,7 +60,7 @@ pub struct Receiver {
     pub fetched_keys: FetchedKeys,
     /// Bodies that do not fit an item.
     pub bodies: Bodies,
-    /// The secret of what stands before the API, if anything does: requests that come past it are refused.
+    /// The secret of the front door, if there is one: requests that come past it are refused.
     pub front_door: Option<String>,
     /// Events and deliveries.
     pub ledger: Ledger,
@@ -246,7 +246,7 @@ impl Receiver {
             Recorded::SeenBeside { event_id, unclaimed } | Recorded::Replayed { first: event_id, unclaimed, .. } => {
                 Kept { event_id, to_ring: unclaimed, duplicate: true }
             }
-            // No sender gives these ids: they are what was signed. What differs is not, and is no other body of its sender's.
+            // No sender gives these ids: they are digests of the signed content. So only an unsigned part differs: it is a replay.
             Recorded::Conflict { unclaimed } if identity.by_content && content.is_none() && gives_no_ids(source) => {
                 let is_kept = self.ledger.keep_replay(&event, body).await?;
                 let first = event.key.event_id.clone();
@@ -416,7 +416,7 @@ fn keep_first(event: &Event, unclaimed: Vec<DestinationName>) -> Kept {
     Kept { event_id: event_id.clone(), to_ring: unclaimed, duplicate: true }
 }
 
-/// What becomes of a conflict. An event that is known by what was signed has no later body.
+/// The policy for a conflict. An event that is known by its signed content has no later body.
 fn policy(on_conflict: OnConflict, by_content: bool) -> OnConflict {
     match on_conflict {
         OnConflict::Latest if by_content => OnConflict::Quarantine,

@@ -130,8 +130,8 @@ pub(crate) async fn deliver(
     }
 }
 
-/// The event is gone: it has expired, or was erased. Its delivery ends with it, once, and a person is told once; what is marked so, nobody
-/// rings for.
+/// The event is gone: it has expired, or was erased. Its delivery ends with it, once, and the operator is told once. Nothing rings for a
+/// delivery that is marked so.
 async fn end_without_event(worker: &Worker<impl Exchange>, doorbell: &Doorbell, now: Timestamp) -> Result<Verdict, LedgerError> {
     let key = doorbell.event_key();
     let put_aside = async |reason| put_aside(worker, &doorbell.to_json(), reason).await;
@@ -237,7 +237,7 @@ impl<E: Exchange> Job<'_, E> {
     /// From the claim to the doorbell's verdict.
     async fn run(&self, body: StoredBody) -> Result<Verdict, LedgerError> {
         let began = self.now();
-        // What fails before it is sent, by its contract, a filter or a map, is in its history as well.
+        // A failure before sending, by a contract, a filter or a map, is in the history as well.
         let mut started_at = None;
         let end = match self.prepare(body).await {
             Ok(Plan::Skip) => End::Unwritten(Outcome::Done(DoneAs::Skipped)),

@@ -5,7 +5,8 @@ use shared::{event::Event, names::DestinationName};
 
 /// What a header value must not hold as it is.
 const HEADER_UNSAFE: &AsciiSet = &CONTROLS.add(b' ').add(b'%');
-/// What an id must not hold that is signed in front of a full stop: with one in it, it could be read as a shorter id and another time.
+/// Characters that a signed id must not have. A full stop follows it in the signed text: with another one inside, the text could be read as a
+/// shorter id and another time.
 const SIGNED_ID_UNSAFE: &AsciiSet = &HEADER_UNSAFE.add(b'.');
 
 /// An event on its way to a destination, with the body that its route makes of it.

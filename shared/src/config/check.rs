@@ -85,7 +85,7 @@ pub(super) fn check(file: File, text: &str) -> Result<Gateway, Fault> {
     Ok(Gateway { schemes, sources, destinations })
 }
 
-/// What keys are derived from must be known to nobody else: who has it can make the key of every destination.
+/// A secret that keys are derived from must be known to nobody else: its holder can make the key of every destination.
 fn check_master_keys(
     destinations: &BTreeMap<DestinationName, Destination>,
     spans: &BTreeMap<DestinationName, Range<usize>>,

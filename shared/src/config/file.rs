@@ -112,7 +112,7 @@ pub(super) struct DestinationEntry {
     pub(super) circuit: Option<Spanned<CircuitEntry>>,
 }
 
-/// What of the keyring `secret` signs.
+/// Which keys sign: derived ones, or those of the keyring `secret`.
 #[derive(Clone, Copy, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum SigningKeyKind {

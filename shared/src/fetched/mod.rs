@@ -203,7 +203,7 @@ impl FetchedKeys {
 }
 
 impl WantedKey {
-    /// What it is called, among all that are fetched. Another version may call it otherwise: then what is known of it is noted anew.
+    /// Its name, among all keys that are fetched. Another version of this code may name it otherwise; then it is noted anew.
     pub fn name(&self) -> String {
         format!("{:?}", self.0)
     }

@@ -15,10 +15,9 @@ use std::{
     thread,
 };
 
-/// What all that a delivery takes may do together, in steps, its parse, contracts, filters, order and map: about a quarter of a second of a
-/// whole CPU.
+/// Most steps of a delivery: its parse, contracts, filters, order and map together. About a quarter of a second of a whole CPU.
 pub const STEPS_MAX: u64 = 4_000_000;
-/// What each of these may take in memory, in bytes, while it goes on. Strings count also after they were let go of.
+/// Most memory of each of these, in bytes, while it goes on. Strings count also after they were let go of.
 pub const MEMORY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// How much larger the stack's frames are where nothing is optimised.
@@ -66,7 +65,7 @@ pub(crate) fn run<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, Stopped
     if STACK_BEGIN.get() == 0 { run_within(STEPS_MAX, work) } else { run_here(work) }
 }
 
-/// What is unwound here ends here: the whole goes on, and what it has spent is spent.
+/// Unwinding ends here: the work around it goes on, with the steps that are left.
 fn run_here<T>(work: impl FnOnce() -> T) -> Result<T, Stopped> {
     let bytes_left = BYTES_LEFT.replace(MEMORY_BYTES_MAX);
     let worked = catch_unwind(AssertUnwindSafe(work));

@@ -61,7 +61,7 @@ struct ContentClaim {
     is_of_batch: bool,
 }
 
-/// What is known of a content before its event is recorded.
+/// The answer for a content before its event is recorded.
 pub(super) enum First {
     /// There is nothing left to record.
     Known(Recorded),

@@ -65,7 +65,7 @@ pub enum SignatureVersion {
 
 /// A key of a destination at some moment.
 pub struct DestinationKey {
-    /// What it came of, as `initial` or, derived, `initial, version 2`.
+    /// Its origin, as `initial` or, derived, `initial, version 2`.
     pub origin: String,
     /// From then on nothing is signed with it; `None`: until a rotation sets it.
     pub not_after: Option<Timestamp>,
@@ -102,7 +102,7 @@ impl SignatureVersion {
         }
     }
 
-    /// What stands before a secret of this kind.
+    /// The prefix of a secret of this kind.
     pub const fn secret_prefix(self) -> &'static str {
         match self {
             Self::V1 => "whsec_",
@@ -147,7 +147,7 @@ impl Signing {
                 signer.map(own).into_iter().collect()
             }
             SigningKey::Derived { name } => {
-                // Whatever it will sign: what is derived of the keyring is not of its kind.
+                // The keyring is written as for v1, also where v1a keys are derived from it.
                 let spec = encoded(SignatureVersion::V1.secret_prefix());
                 let Some(usable) = spec.usable(&key.secret) else { return Vec::new() };
                 let versions = keyring.versions_at(name, now);
@@ -186,7 +186,7 @@ impl DestinationKey {
         }
     }
 
-    /// What the destination verifies with: `whsec_…`, a secret, or `whpk_…`, a public key.
+    /// The key that the destination verifies with: `whsec_…`, a secret, or `whpk_…`, a public key.
     pub fn handed_out(&self) -> Secret {
         Secret::new(match &self.signer {
             Signer::Symmetric(bytes) => format!("whsec_{}", BASE64.encode(bytes)),
@@ -195,7 +195,7 @@ impl DestinationKey {
     }
 }
 
-/// What a key is derived for. Names are letters, digits and hyphens, so no two of these are the same text.
+/// The text that a key is derived for. Names are letters, digits and hyphens, so no two of these are the same text.
 fn info(version: SignatureVersion, name: &str, number: u32) -> String {
     format!("posthouse delivery {} {name} {number}", version.name())
 }
@@ -283,7 +283,7 @@ mod tests {
         keys.dedup();
         assert_eq!(keys.len(), all);
         assert!(keys.iter().all(|key| !key.contains(MASTER)));
-        // What is handed out is the key that verifies.
+        // The key that is handed out verifies.
         let handed = &handed_out(&derived("app", SignatureVersion::V1), &keyring, NOW)[0];
         let verified = own(SignatureVersion::V1).sign("i", NOW, b"body", &Keyring::parse(handed).unwrap());
         assert_eq!(verified, derived("app", SignatureVersion::V1).sign("i", NOW, b"body", &keyring));

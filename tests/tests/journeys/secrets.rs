@@ -137,6 +137,23 @@ fn an_outage_does_not_keep_an_old_keyring_for_ever() {
     });
 }
 
+#[test]
+fn of_two_changes_to_one_keyring_the_second_is_refused_and_undoes_nothing() {
+    journey(async |stack| {
+        let shelf = Shelf::open(stack).await;
+        let (keyring, version) = shelf.keyrings.read_version(&shelf.name).await.unwrap();
+        let changed = |name: &str| keyring.with_next_version(name, NOW, Duration::from_secs(60)).unwrap();
+        shelf.keyrings.replace(&shelf.name, &changed("one"), &version).await.unwrap();
+        let refused = shelf.keyrings.replace(&shelf.name, &changed("other"), &version).await;
+        assert!(matches!(&refused, Err(SecretsError::Changed { .. })), "{refused:?}");
+        assert_eq!(shelf.stored(stack).await, changed("one").expose());
+        let (keyring, version) = shelf.keyrings.read_version(&shelf.name).await.unwrap();
+        let both = keyring.with_next_version("other", NOW, Duration::from_secs(60)).unwrap();
+        shelf.keyrings.replace(&shelf.name, &both, &version).await.unwrap();
+        assert_eq!(shelf.stored(stack).await, both.expose());
+    });
+}
+
 /// How a key is taken away, by a person or by a mistake.
 enum Taken {
     Put(&'static str),

@@ -84,7 +84,7 @@ impl Measured {
 
 /// One measurement, on a stack that does nothing else.
 pub(crate) async fn measure(stack: &Stack, subject: &'static Subject, webhooks: u32) -> Measured {
-    let secret = stack.keyring(subject.source).await.pop().expect("a keyring has a valid key").secret;
+    let secret = stack.keyring(&format!("source/{}", subject.source)).await.pop().expect("a keyring has a valid key").secret;
     send_all("warming up", stack, subject, &samples(subject, WARM_UP), &secret, 202).await;
     let samples = samples(subject, webhooks);
     stack.wire.start_counting().await;

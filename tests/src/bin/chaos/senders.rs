@@ -62,7 +62,7 @@ impl<'a> Senders<'a> {
     pub(crate) async fn new(stack: &'a Stack, tally: &'a Tally) -> Self {
         let mut keys = HashMap::new();
         for manner in &MANNERS {
-            let oldest = stack.keyring(manner.secret).await.pop().expect("a keyring has a valid key");
+            let oldest = stack.keyring(&format!("source/{}", manner.secret)).await.pop().expect("a keyring has a valid key");
             keys.insert(manner.source, oldest.secret);
         }
         let http = reqwest::Client::builder().timeout(ANSWER).pool_idle_timeout(IDLE).no_proxy().build();

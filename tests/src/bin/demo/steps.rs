@@ -203,7 +203,7 @@ fn sample(source: &'static str, id: String, file: &str) -> Sample {
 }
 
 async fn signed(stack: &Stack, sample: &Sample, provider: Provider, secret: &str) -> Webhook {
-    let key = stack.keyring(secret).await.pop().expect("a keyring has a valid key");
+    let key = stack.keyring(&format!("source/{secret}")).await.pop().expect("a keyring has a valid key");
     provider.sign(&sample.body, &sample.id, &key.secret, unix_now())
 }
 
