@@ -84,7 +84,8 @@ fn rotated(
 
 fn random_secret(version: SignatureVersion) -> Result<Secret, Stop> {
     let mut random = [0; DERIVED_KEY_BYTES];
-    getrandom::fill(&mut random).map_err(|error| Stop::Asked(format!("there is no randomness: {error}")))?;
+    getrandom::fill(&mut random)
+        .map_err(|error| Stop::Asked(format!("the random number generator of this machine failed: {error}")))?;
     Ok(Secret::new(format!("{}{}", version.secret_prefix(), BASE64.encode(random))))
 }
 

@@ -23,7 +23,10 @@ use shared::{
     names::{DestinationName, EventId, EventType, SourceName},
 };
 use tests::{
-    model::{Aws, BODIES_BUCKET, DEAD_LETTER_QUEUE, DOORBELL_QUEUE, LEDGER_TABLE, Latency, Settings, batch, batch_of, parts},
+    model::{
+        self, Aws, BODIES_BUCKET, DEAD_LETTER_QUEUE, DOORBELL_QUEUE, Fate, LEDGER_TABLE, Latency, Settings, batch, batch_of,
+        parts,
+    },
     providers::Provider,
     simulation::clock,
     strangers,
@@ -497,6 +500,30 @@ async fn one_event_that_is_refused_again_and_again_pauses_nothing() {
     assert_eq!(refused().await, 1, "the same again is one");
     assert_eq!(stack.statuses(["refused", "taken"]).await, [Some(Status::Dead), Some(Status::Done)]);
     assert_eq!(stack.ledger.destination_state(&ci()).await.unwrap().pause, None);
+}
+
+/// What is counted about the destination comes after the delivery is written down as done, and undoes nothing of it.
+#[tokio::test(start_paused = true)]
+async fn a_delivery_is_done_also_if_earlier_refusals_cannot_be_forgotten() {
+    let stack = Stack::new("backoff_seconds = [600]", "");
+    stack.destination.answers([403, 200]);
+    stack.send("refused", "{}").await;
+    stack.work_once().await;
+    stack.send("taken", "{}").await;
+    let mut updates = 0;
+    stack.aws.on_call(move |call| {
+        updates += u64::from(call.operation == "UpdateItem");
+        // Its claim and its end.
+        if call.operation == "UpdateItem" && updates > 2 {
+            Fate::FailBefore(model::Failure::InternalError)
+        } else {
+            Fate::Succeed
+        }
+    });
+    stack.work_once().await;
+    assert_eq!(stack.statuses(["taken"]).await, [Some(Status::Done)]);
+    assert_eq!(stack.destination.ids(), ["refused", "taken"]);
+    assert_eq!(stack.ledger.destination_state(&ci()).await.unwrap().refused_events, 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -354,12 +354,19 @@ impl<E: Exchange> Job<'_, E> {
             // If it is the ledger that failed, the destination did not.
             _ => None,
         };
+        let has_arrived = matches!(attempt, Ok(Attempt::Over(_) | Attempt::Committed(Finish::Finished)));
         // Before anything else: who dies between the destination's answer and this delivers once more.
         let end = match attempt {
             Ok(attempt) => self.conclude(attempt, turn, started_at).await,
             Err(error) => Err(error),
         };
         guards.leave(pass, failure.as_ref().map_or(Ok(()), Err)).await;
+        if has_arrived
+            && self.state.refused_events > 0
+            && let Err(error) = self.worker.ledger.forget_refusals(&self.destination.name).await
+        {
+            tracing::warn!(destination = %self.destination.name, %error, "its earlier refusals are still counted");
+        }
         end
     }
 
@@ -370,12 +377,7 @@ impl<E: Exchange> Job<'_, E> {
                 let turn_is_over = turn.is_some() && finish == Finish::Finished;
                 return Ok(End::Written { finish, outcome: Outcome::Done(DoneAs::Delivered), now: self.now(), turn_is_over });
             }
-            Attempt::Over(done_as) => {
-                if self.state.refused_events > 0 {
-                    self.worker.ledger.forget_refusals(&self.destination.name).await?;
-                }
-                Outcome::Done(done_as)
-            }
+            Attempt::Over(done_as) => Outcome::Done(done_as),
             Attempt::Failed(Failure::Refused(reason)) => self.refused(reason).await?,
             Attempt::Failed(failure) => self.outcome(failure),
         };

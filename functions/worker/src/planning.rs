@@ -28,7 +28,6 @@ impl Planning {
         let Self::Aside(turns) = self else { return Ok(work()) };
         let _turn = turns.acquire().await;
         let worked = tokio::task::spawn_blocking(work).await;
-        worked
-            .map_err(|_| Failure::Transient("what its route makes of it could not be told: the evaluation broke off".to_owned()))
+        worked.map_err(|_| Failure::Transient("the evaluation of its contracts and expressions panicked".to_owned()))
     }
 }
