@@ -2,7 +2,12 @@
 
 use std::{io::Write, path::Path};
 
-use shared::{config::Gateway, ledger::DestinationState, names::DestinationName, time::Timestamp};
+use shared::{
+    config::Gateway,
+    ledger::{DestinationState, Pause},
+    names::DestinationName,
+    time::Timestamp,
+};
 
 use crate::{
     Outcome, Stop, Surroundings,
@@ -26,7 +31,8 @@ pub(crate) async fn run(args: &DestinationsArgs, mut surroundings: Surroundings,
         DestinationsCommand::Pause(args) => {
             known(&args.which)?;
             let (ledger, name) = (Stack::find(&args.which.stack).await?.ledger, &args.which.destination);
-            ledger.pause(name, &args.reason, now).await?;
+            let pause = Pause { at: now, reason: args.reason.clone(), by_person: true };
+            ledger.pause(name, &pause).await?;
             write!(out, "{}", described(name, &ledger.destination_state(name).await?, now))?;
             writeln!(
                 out,
@@ -115,11 +121,11 @@ mod tests {
     fn pause_and_circuit_are_told_in_words() {
         let name = DestinationName::parse("ci").unwrap();
         let now = Timestamp::from_seconds(1_700_000_000);
-        let told = |pause, circuit| described(&name, &DestinationState { pause, circuit, refused_events: 0 }, now);
+        let told = |pause, circuit| described(&name, &DestinationState { pause, circuit, ..DestinationState::default() }, now);
         assert_eq!(told(None, Circuit::default()), "destination ci\npause       not paused\ncircuit     closed\n");
         let refused = DestinationState { refused_events: 2, ..DestinationState::default() };
         assert!(described(&name, &refused, now).contains("refused     2 different events in a row"));
-        let pause = Pause { at: now, reason: "a\u{1b}b".to_owned() };
+        let pause = Pause { at: now, reason: "a\u{1b}b".to_owned(), by_person: true };
         assert!(told(Some(pause), Circuit::default()).contains("paused since 2023-11-14T22:13:20Z: a\\u{1b}b\n"));
         let open = |open_until| Circuit { open_until: Some(open_until), openings: 2, ..Circuit::default() };
         let later = Timestamp::from_seconds(1_700_000_030);

@@ -51,7 +51,8 @@ ENVIRONMENT = {
     },
     "RedriveFunction": {"LEDGER_TABLE", "DOORBELL_QUEUE_URL", "DEAD_LETTER_QUEUE_URL"},
     "RotationFunction": {"ROTATION_OVERLAP_DAYS"},
-    "AuditorFunction": {"LEDGER_TABLE", "DOORBELL_QUEUE_URL", "GATEWAY_CONFIG", "METRICS_NAMESPACE"},
+    "AuditorFunction": {"LEDGER_TABLE", "GATEWAY_CONFIG", "METRICS_NAMESPACE"},
+    "DispatcherFunction": {"LEDGER_TABLE", "DOORBELL_QUEUE_URL", "WORKER_CONCURRENCY_MAX", "GATEWAY_CONFIG", "METRICS_NAMESPACE"},
 }
 
 # A star in a resource needs a reason. Role and Sid of the statement, and why.
@@ -165,7 +166,7 @@ def test_no_resource_has_a_name_of_our_choosing_but_secrets_and_the_layer():
 # ---- Functions -----------------------------------------------------------------------------------------------------
 
 
-def test_the_five_functions_are_there():
+def test_the_six_functions_are_there():
     assert FUNCTIONS.keys() == ENVIRONMENT.keys()
 
 
@@ -363,7 +364,8 @@ def test_the_ledgers_indexes():
         ),
         "attention": (
             ["attention_pk", "attention_sk"],
-            {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["status", "attempts", "replay", "error_class", "last_error"]},
+            # A claim changes none of its attributes, so that it costs nothing there.
+            {"ProjectionType": "KEYS_ONLY"},
         ),
     }
 
@@ -451,14 +453,33 @@ def test_the_worker_reports_failures_one_by_one():
     assert "ReservedConcurrentExecutions" not in properties("WorkerFunction")
 
 
-# ---- Auditor -------------------------------------------------------------------------------------------------------
+# ---- Dispatcher and auditor ----------------------------------------------------------------------------------------
 
 
-def test_the_auditor_runs_every_minute_and_ends_before_the_next():
-    (event,) = properties("AuditorFunction")["Events"].values()
+@pytest.mark.parametrize("name", ["AuditorFunction", "DispatcherFunction"])
+def test_who_runs_every_minute_ends_before_the_next(name):
+    (event,) = properties(name)["Events"].values()
     assert (event["Type"], event["Properties"]["Schedule"]) == ("Schedule", "rate(1 minute)")
-    assert properties("AuditorFunction")["Timeout"] < 60
-    assert properties("AuditorFunction")["EventInvokeConfig"]["MaximumRetryAttempts"] == 0
+    assert properties(name)["Timeout"] < 60
+    assert properties(name)["EventInvokeConfig"]["MaximumRetryAttempts"] == 0
+
+
+def test_nobody_sends_to_the_queue_of_doorbells_who_is_started_by_it():
+    # Lambda stops a function that calls itself over a queue after sixteen times. The one exception is a FIFO queue, once.
+    senders = {
+        (role, statement["Sid"])
+        for role, statement in (param.values for param in STATEMENTS)
+        if "sqs:SendMessage" in as_list(statement["Action"]) and statement["Resource"] == {"Fn::GetAtt": "DoorbellQueue.Arn"}
+    }
+    assert {role for role, _ in senders} == {"ReceiverRole", "RedriveRole", "DispatcherRole", "WorkerRole"}
+    assert {sid for role, sid in senders if role == "WorkerRole"} == {"RingInTheRightGroup"}
+
+
+def test_the_dispatcher_knows_how_many_workers_there_are():
+    assert properties("DispatcherFunction")["Environment"]["Variables"]["WORKER_CONCURRENCY_MAX"] == {"Ref": "WorkerConcurrencyMax"}
+    batch = properties("WorkerFunction")["Events"]["Doorbell"]["Properties"]["BatchSize"]
+    dispatcher = (ROOT / "functions/dispatcher/src/lib.rs").read_text()
+    assert f"pub const DELIVERIES_PER_WORKER: u32 = {batch};" in dispatcher
 
 
 def test_redrive_is_invoked_by_hand_only():
@@ -630,7 +651,6 @@ def conditions(operator_prefix):
 
 def test_a_condition_on_all_values_is_not_met_by_none():
     on_all = conditions("ForAllValues:")
-    assert on_all, "the auditor's watermark"
     for statement, _, key in on_all:
         assert statement["Effect"] == "Allow", "a Deny on all values would not hold for none"
         assert statement["Condition"]["Null"][key] == "false"
@@ -747,8 +767,8 @@ def test_an_alarm_reports_to_the_topic_when_there_is_one(name):
 
 
 @pytest.mark.parametrize("name", ALARMS)
-def test_silence_is_good_except_from_the_auditor(name):
-    expected = "breaching" if name == "AuditorSilentAlarm" else "notBreaching"
+def test_silence_is_good_except_from_who_runs_every_minute(name):
+    expected = "breaching" if name in {"AuditorSilentAlarm", "DispatcherSilentAlarm"} else "notBreaching"
     assert ALARMS[name]["Properties"]["TreatMissingData"] == expected
 
 

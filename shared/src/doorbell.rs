@@ -5,7 +5,10 @@
 use std::time::Duration;
 
 use aws_config::SdkConfig;
-use aws_sdk_sqs::{Client, types::MessageAttributeValue, types::SendMessageBatchRequestEntry};
+use aws_sdk_sqs::{
+    Client,
+    types::{MessageAttributeValue, QueueAttributeName, SendMessageBatchRequestEntry},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -18,6 +21,8 @@ use crate::{
 pub const RING_BATCH_MAX: usize = 10;
 /// Longest reason on a dead letter, in characters.
 pub const REASON_CHARS_MAX: usize = 256;
+/// Longest delay of a message, in seconds (quota of SQS).
+pub const DELAY_SECONDS_MAX: u64 = 15 * 60;
 /// Longest hold, in seconds: SQS hides a message for at most 12 hours from when it was received, and some of them have passed.
 pub const HOLD_SECONDS_MAX: u64 = 12 * 60 * 60 - 300;
 /// The message attribute that says why a doorbell is in the dead-letter queue.
@@ -132,6 +137,29 @@ impl Bell {
         self.ring_in(doorbells, Group::of_delivery).await
     }
 
+    /// Rings up to [`RING_BATCH_MAX`] doorbells, each as many seconds from now as stands beside it and at most [`DELAY_SECONDS_MAX`], in one
+    /// request. A FIFO queue knows no delay of a message.
+    pub async fn ring_later(&self, doorbells: &[(Doorbell, u64)]) -> Result<(), RingError> {
+        let all = doorbells.len();
+        let failed = |reason| RingError { unrung: all, all, reason };
+        let delay = |seconds: u64| (!self.is_fifo()).then_some(seconds.min(DELAY_SECONDS_MAX) as i32).filter(|delay| *delay > 0);
+        let entries = doorbells.iter().map(|(doorbell, seconds)| (doorbell, delay(*seconds)));
+        match self.ring_batch(entries, &Group::of_delivery).await.map_err(failed)? {
+            Some(refused) => Err(failed(refused)),
+            None => Ok(()),
+        }
+    }
+
+    /// How many doorbells wait for a worker, about: SQS says so of some of its servers, and of a moment ago.
+    pub async fn waiting_for_workers(&self) -> Result<u64, RingError> {
+        let failed = |reason| RingError { unrung: 0, all: 0, reason };
+        let name = QueueAttributeName::ApproximateNumberOfMessages;
+        let get = self.client.get_queue_attributes().queue_url(&self.queue_url).attribute_names(name.clone());
+        let answer = get.send().await.map_err(|error| failed(aws::describe(&error)))?;
+        let count = answer.attributes().and_then(|attributes| attributes.get(&name)?.parse().ok());
+        count.ok_or_else(|| failed("SQS does not say how many messages the queue has".to_owned()))
+    }
+
     /// Rings every doorbell: one request for one, one request for each ten of more. Only a FIFO queue asks for their groups.
     pub async fn ring_in(&self, doorbells: &[Doorbell], group: impl Fn(&Doorbell) -> Group) -> Result<(), RingError> {
         let failed = |unrung, reason| RingError { unrung, all: doorbells.len(), reason };
@@ -143,7 +171,8 @@ impl Bell {
         }
         let mut rung = 0;
         for batch in doorbells.chunks(RING_BATCH_MAX) {
-            let refused = self.ring_batch(batch, &group).await.map_err(|reason| failed(doorbells.len() - rung, reason))?;
+            let entries = batch.iter().map(|doorbell| (doorbell, None));
+            let refused = self.ring_batch(entries, &group).await.map_err(|reason| failed(doorbells.len() - rung, reason))?;
             if let Some(reason) = refused {
                 return Err(failed(doorbells.len() - rung, reason));
             }
@@ -173,10 +202,15 @@ impl Bell {
     }
 
     /// The first entry's refusal, if any.
-    async fn ring_batch(&self, batch: &[Doorbell], group: &impl Fn(&Doorbell) -> Group) -> Result<Option<String>, String> {
-        let entries = batch.iter().enumerate().map(|(index, doorbell)| {
+    async fn ring_batch<'d>(
+        &self,
+        batch: impl Iterator<Item = (&'d Doorbell, Option<i32>)>,
+        group: &impl Fn(&Doorbell) -> Group,
+    ) -> Result<Option<String>, String> {
+        let entries = batch.enumerate().map(|(index, (doorbell, delay))| {
             let Fifo { group_id, deduplication_id } = self.fifo(|| group(doorbell));
             let entry = SendMessageBatchRequestEntry::builder().id(index.to_string()).message_body(doorbell.to_json());
+            let entry = entry.set_delay_seconds(delay);
             entry.set_message_group_id(group_id).set_message_deduplication_id(deduplication_id).build()
         });
         let entries = entries.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;

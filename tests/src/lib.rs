@@ -34,6 +34,7 @@ pub mod captures;
 pub mod certificate;
 pub mod control;
 pub mod destination;
+pub mod lambda;
 pub mod model;
 pub mod passage;
 mod process;

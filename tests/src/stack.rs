@@ -547,7 +547,7 @@ impl Stack {
 }
 
 /// The sources of the local gateway configuration that are the same partner.
-const PARTNERS: [&str; 29] = [
+const PARTNERS: [&str; 30] = [
     "partner",
     "partner2",
     "capped",
@@ -562,6 +562,7 @@ const PARTNERS: [&str; 29] = [
     "routed",
     "unrouted",
     "ordered",
+    "asking",
     "scheduled",
     "limited",
     "narrow",

@@ -12,21 +12,19 @@ use std::{
     time::Duration,
 };
 
-use futures::future::join_all;
+use futures::future::{join, join_all};
 use http::StatusCode;
 use shared::{
     bodies::Bodies,
     config::Gateway,
     doorbell::{Bell, Doorbell, Group},
     event::{BodyDigest, Event, EventKey},
-    ledger::{Delivery, Ledger, Recorded, Status},
+    ledger::{Delivery, Ledger, Pause, Recorded, Status},
     names::{DestinationName, EventId, EventType, SourceName},
 };
 use tests::{
-    model::{
-        self, Aws, BODIES_BUCKET, DEAD_LETTER_QUEUE, DOORBELL_QUEUE, Fate, LEDGER_TABLE, Latency, Settings, batch, batch_of,
-        parts,
-    },
+    lambda::{self, WORKER_TIMEOUT},
+    model::{self, Aws, BODIES_BUCKET, DEAD_LETTER_QUEUE, DOORBELL_QUEUE, Fate, LEDGER_TABLE, Latency, Settings, batch, parts},
     providers::Provider,
     simulation::clock,
     strangers,
@@ -36,8 +34,6 @@ use worker::{Answer, Exchange, Failure, Handlers, Invocation, Post, Worker};
 
 const SECRET: &str = "bWFkZS11cC1zZWNyZXQtb2YtdGhlLXNpbXVsYXRpb24=";
 const HORIZON: Duration = Duration::from_secs(40 * 24 * 60 * 60);
-/// Lambda's bound, as the template sets it.
-const WORKER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A destination that answers as it is told, and writes down when it was asked for which event.
 #[derive(Clone, Default)]
@@ -152,6 +148,17 @@ impl Stack {
         assert_eq!(receiver.receive(&event, "request", clock::now()).await.status_code, 202);
     }
 
+    /// A doorbell rings again.
+    async fn ring(&self, id: &str) {
+        let key = EventKey { source: SourceName::parse("partner").unwrap(), event_id: EventId::parse(id).unwrap() };
+        self.aws.send(DOORBELL_QUEUE, &Doorbell::first(&key, &ci()).to_json());
+    }
+
+    async fn pause(&self) {
+        let pause = Pause { at: clock::now(), reason: "maintenance".to_owned(), by_person: true };
+        self.ledger.pause(&ci(), &pause).await.unwrap();
+    }
+
     fn bell(&self) -> Bell {
         Bell::new(&self.aws.config("operator"), self.aws.queue_url(DOORBELL_QUEUE))
     }
@@ -179,34 +186,28 @@ impl Stack {
         let count = batches.len();
         join_all(batches.into_iter().enumerate().map(async |(number, messages)| {
             let name = format!("worker-{number}-{}", clock::now().millis());
-            let worker = self.worker(&name);
-            let deadline = clock::now().plus(WORKER_TIMEOUT);
-            let invocation = Invocation { request_id: &name, deadline, now: clock::now };
-            let answer = worker.work(batch_of(&messages), invocation).await.unwrap();
-            let kept: Vec<_> = answer.batch_item_failures.iter().map(|failure| failure.item_identifier.as_str()).collect();
-            for message in messages.iter().filter(|message| !kept.contains(&message.id.as_str())) {
-                self.aws.delete(DOORBELL_QUEUE, message.receipt_handle.as_deref().unwrap());
-            }
+            lambda::invoke(&self.aws, &self.worker(&name), &name, &messages).await;
         }))
         .await;
         count
     }
 
-    /// Works until no doorbell is due within `within` from now.
-    async fn work_for(&self, within: Duration) {
-        let until = clock::now().plus(within);
-        loop {
-            if self.work_once().await > 0 {
-                continue;
+    /// What Lambda does for so long: a worker for each batch of doorbells that are due, and a dispatcher each minute.
+    async fn work_for(&self, time: Duration) {
+        let until = clock::now().plus(time);
+        let work = async {
+            while clock::now() < until {
+                if self.work_once().await > 0 {
+                    continue;
+                }
+                let next = self.aws.next_visible_at(DOORBELL_QUEUE).map_or(until, |next| next.min(until));
+                tokio::select! {
+                    () = self.aws.queued() => {}
+                    () = sleep(next.since(clock::now()).max(Duration::from_millis(1))) => {}
+                }
             }
-            match self.aws.next_visible_at(DOORBELL_QUEUE) {
-                Some(next) if next <= until => sleep(next.since(clock::now()).max(Duration::from_millis(1))).await,
-                _ => break,
-            }
-        }
-        if let Ok(left) = Duration::try_from_secs_f64(until.since(clock::now()).as_secs_f64()) {
-            sleep(left).await;
-        }
+        };
+        join(work, lambda::dispatch_for(&self.aws, &self.gateway, 20, time)).await;
     }
 
     async fn delivery(&self, id: &str) -> Option<Delivery> {
@@ -285,12 +286,15 @@ async fn a_circuit_opens_lets_one_probe_through_at_a_time_and_closes_when_it_is_
     assert_eq!(stack.destination.asked().len(), 3);
     for id in &IDS[3..] {
         let delivery = stack.delivery(id).await.unwrap();
-        assert_eq!((delivery.status, delivery.attempts, delivery.history.len()), (Status::Retrying, 0, 0), "{delivery:?}");
+        assert_eq!((delivery.status, delivery.attempts, delivery.history.len()), (Status::Waiting, 0, 0), "{delivery:?}");
     }
 
     // Five at the same instant, and one of them is the probe; it fails, and the circuit is open for twice as long.
     stack.destination.takes(Duration::from_secs(2));
-    sleep(Duration::from_secs(61)).await;
+    sleep(Duration::from_secs(31)).await;
+    for id in &IDS[3..] {
+        stack.ring(id).await;
+    }
     stack.work_once().await;
     assert_eq!(stack.destination.asked().len(), 4, "one probe");
     let circuit = stack.ledger.destination_state(&ci()).await.unwrap().circuit;
@@ -352,7 +356,7 @@ async fn a_window_of_trouble_that_has_passed_is_forgotten_and_costs_nothing_more
     sleep(Duration::from_secs(worker::CIRCUIT_WINDOW_SECONDS + 1)).await;
     stack.send("c", "{}").await;
     stack.work_once().await;
-    assert_eq!(stack.ledger.destination_state(&ci()).await.unwrap(), Default::default());
+    assert_eq!(stack.ledger.destination_state(&ci()).await.unwrap().circuit, Default::default());
 }
 
 #[tokio::test(start_paused = true)]
@@ -450,19 +454,15 @@ async fn fewer_slots_than_before_do_not_lock_out_everybody() {
 #[tokio::test(start_paused = true)]
 async fn a_paused_destination_is_asked_nothing_until_it_is_resumed() {
     let stack = Stack::new("", "");
-    stack.ledger.pause(&ci(), "maintenance", clock::now()).await.unwrap();
+    stack.pause().await;
     stack.send_all(["a", "b"]).await;
     stack.work_for(Duration::from_secs(600)).await;
     assert_eq!(stack.destination.asked().len(), 0);
-    assert_eq!(stack.statuses(["a", "b"]).await, [Some(Status::Paused); 2]);
+    assert_eq!(stack.statuses(["a", "b"]).await, [Some(Status::Waiting); 2]);
     assert_eq!(stack.delivery("a").await.unwrap().attempts, 0);
     assert!(stack.ledger.resume(&ci()).await.unwrap());
     assert!(!stack.ledger.resume(&ci()).await.unwrap());
-    // As the auditor rings.
-    let overdue = stack.ledger.overdue(Status::Paused, clock::now()).await.unwrap();
-    assert_eq!(overdue.len(), 2);
-    overdue.iter().for_each(|doorbell| drop(stack.aws.send(DOORBELL_QUEUE, &doorbell.to_json())));
-    stack.work_once().await;
+    stack.work_for(Duration::from_secs(120)).await;
     assert_eq!(stack.statuses(["a", "b"]).await, [Some(Status::Done); 2]);
 }
 
@@ -475,8 +475,7 @@ async fn the_third_event_in_a_row_that_is_refused_pauses_the_destination_for_all
         stack.work_once().await;
     }
     assert_eq!(stack.destination.ids(), ["a", "b", "c"]);
-    let (retrying, paused) = (Some(Status::Retrying), Some(Status::Paused));
-    assert_eq!(stack.statuses(["a", "b", "c", "d"]).await, [retrying, retrying, paused, paused]);
+    assert_eq!(stack.statuses(["a", "b", "c", "d"]).await, [Some(Status::Waiting); 4]);
     let pause = stack.ledger.destination_state(&ci()).await.unwrap().pause.unwrap();
     assert!(pause.reason.contains("401"), "{pause:?}");
     assert!(stack.ledger.resume(&ci()).await.unwrap());
@@ -548,16 +547,33 @@ async fn retries_keep_their_schedule_and_their_attempts_are_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_delivery_that_only_waits_is_given_up_when_its_time_is_over_and_not_before() {
+async fn waits_of_our_own_making_never_end_a_delivery_without_an_attempt() {
     let stack = Stack::new("give_up_after_hours = 2\nrate = { requests = 1, seconds = 3600 }", "");
     stack.send_all(["a", "b", "c", "d"]).await;
-    stack.work_for(Duration::from_secs(7199)).await;
-    assert_eq!(stack.statuses(["a", "b", "c", "d"]).await.iter().filter(|status| **status == Some(Status::Done)).count(), 2);
     stack.work_for(Duration::from_secs(4 * 3600)).await;
-    let mut statuses = stack.statuses(["a", "b", "c", "d"]).await;
-    statuses.sort();
-    assert_eq!(statuses, [Status::Done, Status::Done, Status::Dead, Status::Dead].map(Some));
-    assert_eq!(stack.destination.asked().len(), 2);
+    assert_eq!(stack.statuses(["a", "b", "c", "d"]).await, [Some(Status::Done); 4]);
+    assert_eq!(stack.destination.asked().len(), 4);
+}
+
+/// Its time begins with its first attempt, and a pause stops it: after one there is at least one more.
+#[tokio::test(start_paused = true)]
+async fn a_delivery_is_given_up_when_its_time_is_over_and_not_before() {
+    let stack = Stack::new(
+        "give_up_after_hours = 2\nbackoff_seconds = [1800, 1800, 1800, 1800, 1800, 1800]\ncircuit = { enabled = false }",
+        "",
+    );
+    stack.destination.always(500);
+    stack.pause().await;
+    stack.send("a", "{}").await;
+    stack.work_for(Duration::from_secs(5 * 3600)).await;
+    assert_eq!((stack.statuses(["a"]).await, stack.destination.asked().len()), (vec![Some(Status::Waiting)], 0));
+    assert!(stack.ledger.resume(&ci()).await.unwrap());
+    stack.work_for(Duration::from_secs(3600)).await;
+    assert_eq!(stack.statuses(["a"]).await, [Some(Status::Waiting)], "five hours of a pause do not count");
+    stack.work_for(Duration::from_secs(6 * 3600)).await;
+    assert_eq!(stack.statuses(["a"]).await, [Some(Status::Dead)]);
+    let asked = stack.destination.asked();
+    assert!(asked.last().unwrap().0 - asked[0].0 < Duration::from_secs(2 * 3600), "{asked:?}");
 }
 
 /// A stack with FIFO queues whose route has an order, and a destination with these settings.
@@ -645,16 +661,16 @@ async fn on_a_fifo_queue_what_is_dead_lets_the_next_go_on() {
 #[tokio::test(start_paused = true)]
 async fn a_delivery_whose_event_has_expired_ends_once_with_one_dead_letter() {
     let stack = Stack::new("backoff_seconds = [600]", "");
-    stack.ledger.pause(&ci(), "maintenance", clock::now()).await.unwrap();
+    stack.pause().await;
     stack.send("paused", "{}").await;
     stack.work_once().await;
-    assert_eq!(stack.statuses(["paused"]).await, [Some(Status::Paused)]);
+    assert_eq!(stack.statuses(["paused"]).await, [Some(Status::Waiting)]);
     stack.ledger.resume(&ci()).await.unwrap();
     sleep(HORIZON).await;
     let auditor = stack.aws.auditor("auditor", stack.gateway.clone());
     for _ in 0..4 {
         auditor.audit(clock::now().plus(Duration::from_secs(55)), clock::now).await.unwrap();
-        stack.work_for(Duration::from_secs(60)).await;
+        stack.work_for(Duration::from_secs(90)).await;
     }
     let letters = stack.aws.messages(DEAD_LETTER_QUEUE);
     assert_eq!(letters.len(), 1, "{letters:?}");

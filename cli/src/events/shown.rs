@@ -282,7 +282,7 @@ pub(super) mod tests {
     #[test]
     fn a_delivery_is_told_with_its_error_and_its_next_attempt_and_is_queued_without_an_item() {
         let delivery = Delivery {
-            status: Status::Retrying,
+            status: Status::Waiting,
             generation: Timestamp::from_seconds(1_700_000_000),
             attempts: 2,
             throttles: 0,
@@ -290,10 +290,11 @@ pub(super) mod tests {
             owner: "a".to_owned(),
             lease_until: None,
             next_at: Some(Timestamp::from_seconds(1_700_000_060)),
+            look_at: None,
             done_at: None,
             expires_at: Timestamp::from_seconds(1_700_100_000),
             begun_at: Timestamp::from_seconds(1_700_000_000),
-            has_slot: false,
+            reserved_at: None,
             history: vec![AttemptRecord {
                 run: 0,
                 number: 1,
@@ -307,7 +308,7 @@ pub(super) mod tests {
         let last_error = Some(("transient".to_owned(), "503".to_owned()));
         let report = DeliveryReport { destination: DestinationName::parse("ci").unwrap(), delivery, last_error, done_as: None };
         let text = event(&named("7", b"a"), std::slice::from_ref(&report), &[conflict()]);
-        assert!(text.contains("delivery    ci: retrying, attempt 2, next at 2023-11-14T22:14:20Z, transient: 503\n"), "{text}");
+        assert!(text.contains("delivery    ci: waiting, attempt 2, next at 2023-11-14T22:14:20Z, transient: 503\n"), "{text}");
         let attempt = "            attempt 1, 2023-11-14T22:13:21Z, 20 ms: transient: 503; then waits 4.025 s\n";
         assert!(text.contains(attempt), "{text}");
         assert!(text.contains("delivery    audit: queued\n"), "{text}");
@@ -320,7 +321,7 @@ pub(super) mod tests {
         let mut again = report.clone();
         (again.delivery.replay, again.delivery.history[0].run) = (1, 1);
         let text = event(&named("7", b"a"), &[again], &[]);
-        assert!(text.contains("ci: retrying, run 2, attempt 2, "), "{text}");
+        assert!(text.contains("ci: waiting, run 2, attempt 2, "), "{text}");
         assert!(text.contains("            run 2, attempt 1, "), "{text}");
         let skipped = DeliveryReport { done_as: Some("skipped".to_owned()), last_error: None, ..report };
         let text = event(&named("7", b"a"), std::slice::from_ref(&skipped), &[]);

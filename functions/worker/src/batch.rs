@@ -13,6 +13,8 @@ pub const RECORDS_CONCURRENT_MAX: usize = 10;
 
 /// Where a record says its group (message system attributes of SQS).
 const GROUP_ATTRIBUTE: &str = "MessageGroupId";
+/// Where it says how often it was handed out.
+const RECEIVES_ATTRIBUTE: &str = "ApproximateReceiveCount";
 
 /// What becomes of a doorbell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,8 +34,21 @@ struct Record {
     message_id: String,
     receipt_handle: String,
     body: String,
-    /// Of a FIFO queue: nothing of its group may overtake it.
     group: Option<String>,
+    /// How often it was handed out, this time included.
+    receives: u32,
+}
+
+/// A doorbell that was heard.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Heard<'r> {
+    pub(crate) doorbell: &'r Doorbell,
+    /// Of a FIFO queue: nothing of its group may overtake it.
+    pub(crate) group: Option<&'r str>,
+    /// How often it was handed out, this time included.
+    pub(crate) receives: u32,
+    /// Who hears it: different each time.
+    pub(crate) owner: &'r str,
 }
 
 pub(crate) async fn work(
@@ -42,7 +57,7 @@ pub(crate) async fn work(
     invocation: Invocation<'_>,
 ) -> Result<SqsBatchResponse, lambda_runtime::Error> {
     let records = batch.records.into_iter().enumerate().map(read).collect::<Result<Vec<_>, _>>()?;
-    let kept = stream::iter(lines(records))
+    let kept = stream::iter(lines(records, worker.doorbells.is_fifo()))
         .map(|line| async move {
             let (kept, verdict) = first_kept(&line, |record| verdict_on(worker, record, invocation)).await;
             hold(worker, kept, verdict, invocation).await;
@@ -62,14 +77,16 @@ fn read((index, message): (usize, SqsMessage)) -> Result<Record, lambda_runtime:
         return Err("a record has no messageId or receiptHandle: this is not a batch of SQS".into());
     };
     let group = message.attributes.get(GROUP_ATTRIBUTE).cloned();
-    Ok(Record { index, message_id, receipt_handle, body: message.body.unwrap_or_default(), group })
+    let receives = message.attributes.get(RECEIVES_ATTRIBUTE).and_then(|count| count.parse().ok()).unwrap_or(1);
+    Ok(Record { index, message_id, receipt_handle, body: message.body.unwrap_or_default(), group, receives })
 }
 
-/// The records that have to be handled one after another: those of a group, in the order of the batch. Any other stands alone.
-fn lines(records: Vec<Record>) -> Vec<Vec<Record>> {
+/// The records that have to be handled one after another: on a FIFO queue those of a group, in the order of the batch. Any other stands
+/// alone.
+fn lines(records: Vec<Record>, is_fifo: bool) -> Vec<Vec<Record>> {
     let mut lines: Vec<Vec<Record>> = Vec::new();
     for record in records {
-        let line = lines.iter_mut().find(|line| record.group.is_some() && line[0].group == record.group);
+        let line = lines.iter_mut().find(|line| is_fifo && record.group.is_some() && line[0].group == record.group);
         match line {
             Some(line) => line.push(record),
             None => lines.push(vec![record]),
@@ -134,7 +151,9 @@ async fn handle(worker: &Worker<impl Exchange>, record: &Record, invocation: Inv
         return put_aside(worker, &record.body, "this is no doorbell").await;
     };
     let owner = format!("{}/{}/{}", invocation.request_id, record.message_id, record.index);
-    match deliver(worker, &doorbell, record.group.as_deref(), &owner, invocation).await {
+    let group = record.group.as_deref().filter(|_| worker.doorbells.is_fifo());
+    let heard = Heard { doorbell: &doorbell, group, receives: record.receives, owner: &owner };
+    match deliver(worker, heard, invocation).await {
         Ok(verdict) => verdict,
         Err(error) => {
             let Doorbell { source, event_id, destination, .. } = &doorbell;
@@ -184,9 +203,12 @@ mod tests {
     #[test]
     fn records_of_a_group_stand_in_line_and_any_other_alone() {
         let groups = [None, Some("a"), Some("b"), Some("a"), None, Some("b"), Some("a")];
-        let lines = lines(groups.into_iter().enumerate().map(record).collect());
-        let found: Vec<_> = lines.iter().map(|line| ids(line)).collect();
-        assert_eq!(found, [vec!["0"], vec!["1", "3", "6"], vec!["2", "5"], vec!["4"]]);
+        let found = |is_fifo| {
+            let lines = lines(groups.into_iter().enumerate().map(record).collect(), is_fifo);
+            lines.iter().map(|line| ids(line).into_iter().map(str::to_owned).collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()
+        };
+        assert_eq!(found(true), ["0", "1 3 6", "2 5", "4"]);
+        assert_eq!(found(false), ["0", "1", "2", "3", "4", "5", "6"], "there a group is for fairness");
     }
 
     #[test]

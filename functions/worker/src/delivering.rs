@@ -14,7 +14,8 @@ use shared::{
     doorbell::{Doorbell, Group},
     event::Event,
     ledger::{
-        Bid, Claim, DestinationState, DoneAs, Ended, FailureRecord, Finish, Lease, LedgerError, Outcome, Status, Turn, TurnAnswer,
+        Bid, Claim, DestinationState, DoneAs, Ended, FailureRecord, Finish, Lease, LedgerError, Outcome, Pause, Status, Turn,
+        TurnAnswer, Wait, Why,
     },
     routing::{Plan, Sending},
     time::Timestamp,
@@ -22,12 +23,14 @@ use shared::{
 
 use crate::{
     Invocation, Worker,
-    batch::{Verdict, put_aside},
-    failure::{DEFERRED, EXPIRED, Failure, PAUSED, PERMANENT, REFUSED_EVENTS_MAX},
+    batch::{Heard, Verdict, put_aside},
+    failure::{EXPIRED, Failure, PERMANENT, REFUSED_EVENTS_MAX},
     guards::{Admission, Guards},
     handlers::{HANDLER_WRITES_MAX, Handler, OnRefused},
     http::{self, Exchange},
+    observing::{ascii, observe},
     parcel::Parcel,
+    waiting::{AtGate, after_wait, at_gate, deferred, placed, waits_in_ledger},
 };
 
 /// What loading (6 s), claiming (6), the body (4), the keyring (6) and finishing (6) take at the most, beside the destination's
@@ -40,10 +43,6 @@ const FINISHING_SECONDS: u64 = 6;
 const DEPLOYMENT_SECONDS: u64 = 15 * 60;
 /// Shortest hold, in milliseconds: a doorbell that is too early by a hair does not come back at once.
 const HOLD_MILLIS_MIN: u64 = 500;
-/// How soon a delivery asks again whose turn another one has, in milliseconds; up to twice that.
-const TURN_WAIT_MILLIS: u64 = 1000;
-/// Longest value of a metric's dimension, in characters; CloudWatch takes 1,024.
-const DIMENSION_CHARS_MAX: usize = 200;
 
 /// Why a doorbell is put aside of which the ledger has neither event nor delivery.
 const NO_EVENT: &str = "the event is not in the ledger";
@@ -60,15 +59,14 @@ enum Attempt {
 }
 
 /// A delivery that this worker has claimed.
-struct Job<'a, E> {
-    worker: &'a Worker<E>,
-    doorbell: &'a Doorbell,
-    destination: &'a Destination,
-    state: &'a DestinationState,
-    event: &'a Event,
-    lease: &'a Lease,
-    owner: &'a str,
-    invocation: Invocation<'a>,
+pub(crate) struct Job<'a, E> {
+    pub(crate) worker: &'a Worker<E>,
+    pub(crate) heard: Heard<'a>,
+    pub(crate) destination: &'a Destination,
+    pub(crate) state: &'a DestinationState,
+    pub(crate) event: &'a Event,
+    pub(crate) lease: &'a Lease,
+    pub(crate) invocation: Invocation<'a>,
 }
 
 /// How a claimed delivery ends this time.
@@ -81,11 +79,10 @@ enum End {
 
 pub(crate) async fn deliver(
     worker: &Worker<impl Exchange>,
-    doorbell: &Doorbell,
-    group: Option<&str>,
-    owner: &str,
+    heard: Heard<'_>,
     invocation: Invocation<'_>,
 ) -> Result<Verdict, LedgerError> {
+    let Heard { doorbell, group, owner, .. } = heard;
     let configured = worker.gateway.destinations.get(&doorbell.destination);
     if configured.is_some_and(|destination| !has_time(destination, invocation)) {
         // Of a group this is what a batch regularly ends with, and nothing of it is handed out while this is hidden.
@@ -106,11 +103,20 @@ pub(crate) async fn deliver(
         return Ok(ring_in(worker, doorbell, &own).await);
     }
     let (state, now) = (&loaded.destination, (invocation.now)());
-    let bid = Bid { doorbell, event: &event, owner, now, lease_until: invocation.deadline, pause_is_over: state.pause.is_none() };
-    match worker.ledger.claim(&bid).await? {
+    let bid = Bid { doorbell, event: &event, owner, now, lease_until: invocation.deadline };
+    let answer = match routed.map_or(AtGate::Through, |destination| at_gate(worker, destination, state, heard, now)) {
+        AtGate::Through => worker.ledger.claim(&bid).await?,
+        AtGate::Hold(until) => return Ok(Verdict::KeepUntil(until)),
+        AtGate::Park { parking, until } => {
+            worker.ledger.register(&doorbell.destination, state, until).await?;
+            worker.ledger.park(&bid, &parking).await?
+        }
+    };
+    let soonest = (invocation.now)().plus(Duration::from_millis(HOLD_MILLIS_MIN));
+    match answer {
         Claim::Acquired(lease) => match routed {
             Some(destination) => {
-                let job = Job { worker, doorbell, destination, state, event: &event, lease: &lease, owner, invocation };
+                let job = Job { worker, heard, destination, state, event: &event, lease: &lease, invocation };
                 job.run(body).await
             }
             None => {
@@ -121,12 +127,15 @@ pub(crate) async fn deliver(
         Claim::AlreadyDone => Ok(Verdict::Acknowledge),
         // Its owner may have crashed before the dead-letter queue had it: put it there, twice rather than never.
         Claim::AlreadyDead => Ok(put_aside(worker, &doorbell.to_json(), "the delivery is dead").await),
-        Claim::HeldUntil(moment) => {
-            let soonest = (invocation.now)().plus(Duration::from_millis(HOLD_MILLIS_MIN));
-            Ok(Verdict::KeepUntil(moment.max(soonest)))
+        Claim::HeldUntil(moment) => Ok(Verdict::KeepUntil(moment.max(soonest))),
+        Claim::WaitsUntil { at, has_entry } if has_entry && waits_in_ledger(worker, at, now) => Ok(Verdict::Acknowledge),
+        Claim::WaitsUntil { at, .. } => Ok(Verdict::KeepUntil(at.max(soonest))),
+        Claim::Parked => {
+            counter!("Parked").increment(1);
+            let Doorbell { source, event_id, destination, .. } = doorbell;
+            tracing::info!(%source, %event_id, %destination, "waits until its destination may be tried again");
+            Ok(Verdict::Acknowledge)
         }
-        // A pause may last longer than SQS keeps a message: the auditor rings when it is over.
-        Claim::Paused => Ok(Verdict::Acknowledge),
     }
 }
 
@@ -138,7 +147,7 @@ async fn end_without_event(worker: &Worker<impl Exchange>, doorbell: &Doorbell, 
     // Nobody has ever claimed it, so nothing rings for it again.
     let Some(found) = worker.ledger.delivery(&key, &doorbell.destination).await? else { return Ok(put_aside(NO_EVENT).await) };
     match (found.status, found.lease_until) {
-        (Status::Done | Status::Dead, _) => Ok(Verdict::Acknowledge),
+        (Status::Done | Status::Dead | Status::Cancelled, _) => Ok(Verdict::Acknowledge),
         // Its owner has the event.
         (Status::Processing, Some(until)) if now < until => Ok(Verdict::KeepUntil(until)),
         _ => {
@@ -220,17 +229,14 @@ async fn settled(worker: &Worker<impl Exchange>, doorbell: &Doorbell, finish: Fi
     match (finish, outcome) {
         // Somebody else has the delivery now, and maybe no doorbell of its own.
         (Finish::Lost | Finish::Refused | Finish::Contended | Finish::Invalid, _) => Verdict::Keep,
-        // Paused: the auditor rings when the pause is over.
-        (Finish::Finished, Outcome::Done(_) | Outcome::Paused(_)) => Verdict::Acknowledge,
-        (Finish::Finished, Outcome::Retry { at, .. } | Outcome::Throttled { at, .. } | Outcome::Deferred { at, .. }) => {
-            Verdict::KeepUntil(at)
-        }
+        (Finish::Finished, Outcome::Done(_)) => Verdict::Acknowledge,
+        (Finish::Finished, Outcome::Wait(wait)) => after_wait(worker, &wait),
         (Finish::Finished, Outcome::Dead(failure)) => put_aside(worker, &doorbell.to_json(), &failure.reason).await,
     }
 }
 
 impl<E: Exchange> Job<'_, E> {
-    fn now(&self) -> Timestamp {
+    pub(crate) fn now(&self) -> Timestamp {
         (self.invocation.now)()
     }
 
@@ -249,13 +255,22 @@ impl<E: Exchange> Job<'_, E> {
         };
         let (finish, outcome, now) = match end {
             End::Written { finish, outcome, now, .. } => (finish, outcome, now),
-            End::Unwritten(outcome) => {
-                let now = self.now();
-                (self.worker.ledger.finish(self.lease, &outcome, Ended { started_at, now }).await?, outcome, now)
-            }
+            End::Unwritten(outcome) => self.finish(outcome, started_at).await?,
         };
-        observe(self.doorbell, self.event, &outcome, finish, self.lease.attempt, began, now);
-        Ok(settled(self.worker, self.doorbell, finish, outcome).await)
+        observe(self.heard.doorbell, self.event, &outcome, finish, self.lease.attempt, began, now);
+        Ok(settled(self.worker, self.heard.doorbell, finish, outcome).await)
+    }
+
+    /// Writes how it ended. What waits in the ledger has its destination registered before.
+    async fn finish(&self, outcome: Outcome, started_at: Option<Timestamp>) -> Result<(Finish, Outcome, Timestamp), LedgerError> {
+        let now = self.now();
+        let outcome = placed(self.worker, self.heard, outcome, now);
+        if let Outcome::Wait(Wait { at, look_at: Some(_), .. }) = &outcome {
+            self.worker.ledger.register(&self.destination.name, self.state, *at).await?;
+        }
+        let now = self.now();
+        let finish = self.worker.ledger.finish(self.lease, &outcome, Ended { started_at, now }).await?;
+        Ok((finish, outcome, now))
     }
 
     /// What is to be sent, if anything.
@@ -264,11 +279,6 @@ impl<E: Exchange> Job<'_, E> {
         if attempt > allowed {
             // Earlier owners crashed before they could finish, again and again, or the configuration allows fewer attempts now.
             return Err(Failure::Permanent(format!("attempt {attempt} is beyond the {allowed} allowed")));
-        }
-        let give_up_after = self.destination.give_up_after;
-        if self.now().since(self.lease.begun_at) >= give_up_after {
-            let hours = give_up_after.as_secs() / 3600;
-            return Err(Failure::Permanent(format!("gave up after {hours} hours, at attempt {attempt}")));
         }
         let body = self.worker.bodies.read(self.event, body).await.map_err(|error| match error {
             BodyError::Storage(reason) => Failure::Transient(reason),
@@ -297,10 +307,6 @@ impl<E: Exchange> Job<'_, E> {
 
     /// Sends when it is this delivery's turn, where the route has an order.
     async fn send_in_turn(&self, sending: Sending) -> Result<End, LedgerError> {
-        if let Some(pause) = &self.state.pause {
-            let reason = format!("the destination is paused: {}", pause.reason);
-            return Ok(End::Unwritten(Outcome::Paused(FailureRecord { class: PAUSED, reason })));
-        }
         let turn =
             sending.order.clone().map(|(thing, version)| Turn { destination: self.destination.name.clone(), thing, version });
         let Some(turn) = &turn else { return self.send_if_admitted(sending, None).await };
@@ -310,9 +316,8 @@ impl<E: Exchange> Job<'_, E> {
             TurnAnswer::Taken => {}
             TurnAnswer::Superseded => return Ok(End::Unwritten(Outcome::Done(DoneAs::Superseded))),
             TurnAnswer::HeldUntil(until) => {
-                let soon = now.plus(Duration::from_millis(TURN_WAIT_MILLIS).mul_f64(1.0 + fastrand::f64()));
-                let reason = "another delivery of the same thing is on its way";
-                return Ok(End::Unwritten(deferred(until.min(soon), reason, self.lease.has_slot)));
+                let wait = self.turn_wait(until, now);
+                return Ok(End::Unwritten(Outcome::Wait(wait)));
             }
             TurnAnswer::Incomparable => {
                 let reason = "its version is a number and the one that arrived a text, or the other way round";
@@ -333,20 +338,24 @@ impl<E: Exchange> Job<'_, E> {
             ledger: &self.worker.ledger,
             destination: self.destination,
             state: self.state,
-            owner: self.owner,
+            owner: self.heard.owner,
             invocation: self.invocation,
             jitter: fastrand::f64(),
         };
         let pass = match guards.admit(self.lease).await? {
             Admission::Admitted(pass) => pass,
-            Admission::Wait { until, reason, has_slot } => return Ok(End::Unwritten(deferred(until, reason, has_slot))),
+            Admission::Wait { until, reason, reserved_at } => {
+                let wait = self.guarded_wait(until, reason, reserved_at).await;
+                return Ok(End::Unwritten(Outcome::Wait(wait)));
+            }
         };
         let started_at = self.now();
         let needed = self.destination.attempt_max() + Duration::from_secs(FINISHING_SECONDS);
         if self.invocation.deadline.since(started_at) < needed {
             guards.hand_back(pass).await;
-            let reason = "there was no time left to try it";
-            return Ok(End::Unwritten(deferred(started_at, reason, self.destination.rate.is_some())));
+            let reserved_at = self.destination.rate.map(|_| started_at);
+            let wait = deferred(started_at, "there was no time left to try it", reserved_at);
+            return Ok(End::Unwritten(Outcome::Wait(wait)));
         }
         let attempt = self.try_once(sending, turn, started_at).await;
         let failure = match &attempt {
@@ -381,11 +390,11 @@ impl<E: Exchange> Job<'_, E> {
             Attempt::Failed(Failure::Refused(reason)) => self.refused(reason).await?,
             Attempt::Failed(failure) => self.outcome(failure),
         };
-        if let Outcome::Paused(failure) = &outcome {
-            self.worker.ledger.pause(&self.destination.name, &failure.reason, self.now()).await?;
+        if let Outcome::Wait(Wait { why: Why::Refused, failure, .. }) = &outcome {
+            let pause = Pause { at: self.now(), reason: failure.reason.clone(), by_person: false };
+            self.worker.ledger.pause(&self.destination.name, &pause).await?;
         }
-        let now = self.now();
-        let finish = self.worker.ledger.finish(self.lease, &outcome, Ended { started_at: Some(started_at), now }).await?;
+        let (finish, outcome, now) = self.finish(outcome, Some(started_at)).await?;
         Ok(End::Written { finish, outcome, now, turn_is_over: false })
     }
 
@@ -471,67 +480,6 @@ impl<E: Exchange> Job<'_, E> {
             }
             (attempt, _) => attempt,
         })
-    }
-}
-
-/// A sender's text as CloudWatch takes it in a dimension: printable ASCII, of bounded length.
-fn ascii(text: &str) -> String {
-    text.chars().flat_map(char::escape_default).take(DIMENSION_CHARS_MAX).collect()
-}
-
-fn deferred(at: Timestamp, reason: &str, has_slot: bool) -> Outcome {
-    Outcome::Deferred { at, failure: FailureRecord { class: DEFERRED, reason: reason.to_owned() }, has_slot }
-}
-
-fn observe(
-    doorbell: &Doorbell,
-    event: &Event,
-    outcome: &Outcome,
-    finish: Finish,
-    attempt: u32,
-    started: Timestamp,
-    now: Timestamp,
-) {
-    let Doorbell { source, event_id, destination, replay } = doorbell;
-    let millis = now.since(started).as_millis() as u64;
-    let age_millis = now.since(event.received_at).as_millis() as u64;
-    if finish != Finish::Finished {
-        tracing::warn!(%source, %event_id, %destination, attempt, millis, "the lease ran out: somebody else has the delivery");
-        return;
-    }
-    match outcome {
-        Outcome::Done(done_as) => {
-            let (metric, word) = match done_as {
-                DoneAs::Delivered => ("Delivered", done_as.as_str()),
-                DoneAs::Skipped => ("Skipped", done_as.as_str()),
-                DoneAs::Superseded => ("Superseded", done_as.as_str()),
-            };
-            counter!(metric).increment(1);
-            tracing::info!(%source, %event_id, %destination, attempt, replay, millis, age_millis, "{word}");
-        }
-        Outcome::Retry { at, failure } => {
-            counter!("Retried").increment(1);
-            let (class, reason, wait_millis) = (failure.class, &failure.reason, at.since(now).as_millis() as u64);
-            tracing::warn!(%source, %event_id, %destination, attempt, replay, millis, class, reason, wait_millis, "retrying");
-        }
-        Outcome::Throttled { at, failure } => {
-            counter!("Throttled").increment(1);
-            let (class, reason, wait_millis) = (failure.class, &failure.reason, at.since(now).as_millis() as u64);
-            tracing::warn!(%source, %event_id, %destination, attempt, replay, millis, class, reason, wait_millis, "retrying");
-        }
-        Outcome::Deferred { at, failure, .. } => {
-            counter!("Deferred").increment(1);
-            let (reason, wait_millis) = (&failure.reason, at.since(now).as_millis() as u64);
-            tracing::info!(%source, %event_id, %destination, replay, reason, wait_millis, "deferred");
-        }
-        Outcome::Paused(failure) => {
-            let (class, reason) = (failure.class, &failure.reason);
-            tracing::error!(%source, %event_id, %destination, attempt, replay, millis, class, reason, "paused");
-        }
-        Outcome::Dead(failure) => {
-            let (class, reason) = (failure.class, &failure.reason);
-            tracing::error!(%source, %event_id, %destination, attempt, replay, millis, class, reason, "dead");
-        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use shared::{
     config::{BACKOFF_SECONDS_MAX, Destination},
-    ledger::{FailureRecord, Lease, Outcome},
+    ledger::{FailureRecord, Lease, Outcome, Wait, Why},
     time::Timestamp,
 };
 
@@ -62,6 +62,7 @@ impl Failure {
     pub fn outcome(self, lease: &Lease, destination: &Destination, now: Timestamp, jitter: f64) -> Outcome {
         let class = self.class();
         let record = |reason| FailureRecord { class, reason };
+        let wait = |why, at, reason| Outcome::Wait(Wait { why, at, failure: record(reason), reserved_at: None, look_at: None });
         let (give_up_after, tried) = (destination.give_up_after, lease.attempt);
         let too_late = |at: Timestamp| at.since(lease.begun_at) >= give_up_after;
         let gave_up = |reason| {
@@ -72,7 +73,7 @@ impl Failure {
             Self::Transient(reason) | Self::Refused(reason) => match backoff(lease.attempt, destination) {
                 Some(longest) => {
                     let at = now.plus(longest.mul_f64(jitter.clamp(0.0, 1.0)));
-                    if too_late(at) { gave_up(reason) } else { Outcome::Retry { at, failure: record(reason) } }
+                    if too_late(at) { gave_up(reason) } else { wait(Why::Failed, at, reason) }
                 }
                 None => Outcome::Dead(record(format!("gave up after {} attempts: {reason}", lease.attempt))),
             },
@@ -82,11 +83,11 @@ impl Failure {
                     return Outcome::Dead(record(format!("gave up after being throttled {throttles} times: {reason}")));
                 }
                 // "After nothing" would use up a delivery in seconds: it says as little as no header.
-                let wait = retry_after.filter(|wait| !wait.is_zero()).unwrap_or(Duration::from_secs(THROTTLE_SECONDS_DEFAULT));
-                let at = now.plus(wait.min(Duration::from_secs(BACKOFF_SECONDS_MAX)));
-                if too_late(at) { gave_up(reason) } else { Outcome::Throttled { at, failure: record(reason) } }
+                let asked = retry_after.filter(|wait| !wait.is_zero()).unwrap_or(Duration::from_secs(THROTTLE_SECONDS_DEFAULT));
+                let at = now.plus(asked.min(Duration::from_secs(BACKOFF_SECONDS_MAX)));
+                if too_late(at) { gave_up(reason) } else { wait(Why::Throttled, at, reason) }
             }
-            Self::Auth(reason) => Outcome::Paused(record(reason)),
+            Self::Auth(reason) => wait(Why::Refused, now, reason),
             Self::Permanent(reason) | Self::Conflict(reason) => Outcome::Dead(record(reason)),
         }
     }
@@ -146,7 +147,7 @@ mod tests {
             expires_at: NOW,
         };
         let doorbell = Doorbell::first(&key, &DestinationName::parse("ci").unwrap());
-        let bid = Bid { doorbell: &doorbell, event: &event, owner: "me", now: NOW, lease_until: NOW, pause_is_over: false };
+        let bid = Bid { doorbell: &doorbell, event: &event, owner: "me", now: NOW, lease_until: NOW };
         let delivery = Delivery {
             status: Status::Processing,
             generation: NOW,
@@ -156,10 +157,11 @@ mod tests {
             owner: "me".into(),
             lease_until: None,
             next_at: None,
+            look_at: None,
             done_at: None,
             expires_at: NOW,
             begun_at: NOW,
-            has_slot: false,
+            reserved_at: None,
             history: Vec::new(),
         };
         Lease::of(&bid, &delivery)
@@ -167,7 +169,7 @@ mod tests {
 
     fn waits(failure: Failure, lease: &Lease, jitter: f64) -> Option<u64> {
         match failure.outcome(lease, &destination(), NOW, jitter) {
-            Outcome::Retry { at, .. } | Outcome::Throttled { at, .. } => Some(at.since(NOW).as_secs()),
+            Outcome::Wait(wait) => Some(wait.at.since(NOW).as_secs()),
             _ => None,
         }
     }
@@ -204,10 +206,11 @@ mod tests {
         let mut destination = destination();
         destination.give_up_after = Duration::from_secs(2 * 3600);
         let outcome = |failure: Failure, now| failure.outcome(&lease(1, 0), &destination, now, 1.0);
-        assert!(matches!(outcome(asked(1), NOW), Outcome::Throttled { .. }));
+        let waits = |outcome, meant| matches!(outcome, Outcome::Wait(Wait { why, .. }) if why == meant);
+        assert!(waits(outcome(asked(1), NOW), Why::Throttled));
         assert!(matches!(outcome(asked(2), NOW), Outcome::Dead(_)));
         let before = |seconds: u64| NOW.plus(Duration::from_secs(2 * 3600 - seconds));
-        assert!(matches!(outcome(Failure::Transient("503".into()), before(11)), Outcome::Retry { .. }));
+        assert!(waits(outcome(Failure::Transient("503".into()), before(11)), Why::Failed));
         assert!(matches!(outcome(Failure::Transient("503".into()), before(10)), Outcome::Dead(_)));
     }
 
@@ -216,9 +219,11 @@ mod tests {
         let outcome = |failure: Failure| failure.outcome(&lease(1, 0), &destination(), NOW, 1.0);
         assert!(matches!(outcome(Failure::Permanent("400".into())), Outcome::Dead(_)));
         assert!(matches!(outcome(Failure::Conflict("409".into())), Outcome::Dead(_)));
-        assert!(matches!(outcome(Failure::Auth("401".into())), Outcome::Paused(_)));
-        let refused = outcome(Failure::Refused("401".into()));
-        assert!(matches!(&refused, Outcome::Retry { failure, .. } if failure.class == "auth"), "{refused:?}");
+        for (failure, meant) in [(Failure::Auth("401".into()), Why::Refused), (Failure::Refused("401".into()), Why::Failed)] {
+            let outcome = outcome(failure);
+            let is_meant = |wait: &Wait| wait.why == meant && wait.failure.class == "auth";
+            assert!(matches!(&outcome, Outcome::Wait(wait) if is_meant(wait)), "{outcome:?}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use metrics::counter;
 use shared::{
     config::{CIRCUIT_WAIT_SECONDS_MAX, CircuitSpec, Destination},
-    ledger::{Circuit, DestinationState, Lease, Ledger, LedgerError},
+    ledger::{Circuit, DestinationState, Gate, LEFT_ALONE_SECONDS_MAX, Lease, Ledger, LedgerError},
     time::Timestamp,
 };
 
@@ -20,8 +20,12 @@ pub const CIRCUIT_WINDOW_SECONDS: u64 = 60;
 pub const CIRCUIT_ATTEMPTS_MIN: u32 = 20;
 /// How long a worker itself waits for the moment that a rate allows, in milliseconds; what has to wait longer comes again.
 pub const RATE_PATIENCE_MILLIS: u64 = 1000;
-/// How soon a delivery that found all slots taken asks again, in milliseconds.
-pub const SLOT_WAIT_MILLIS_MIN: u64 = 1000;
+/// For how long after its moment a reservation of the rate is good, in seconds. Later, the moment is gone: those who come late, as after
+/// an outage, would else come all at once.
+pub const RESERVATION_SECONDS: u64 = 60;
+
+/// Why something waits at a gate that is closed.
+pub(crate) const CLOSED: &str = "it is left alone for a while: it failed too often, or asked for it";
 
 /// Whether a delivery may be tried now.
 #[derive(Debug)]
@@ -30,13 +34,22 @@ pub(crate) enum Admission {
     Admitted(Pass),
     /// It has to wait.
     Wait {
-        /// Until then.
-        until: Timestamp,
         /// For what.
+        until: Until,
+        /// The same in words.
         reason: &'static str,
-        /// Whether the rate has given it that moment, or an earlier one.
-        has_slot: bool,
+        /// The moment that the rate has given it, if it has.
+        reserved_at: Option<Timestamp>,
     },
+}
+
+/// What a delivery waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Until {
+    /// That moment.
+    Moment(Timestamp),
+    /// Room: others are there, for about so long.
+    Room(Duration),
 }
 
 /// What an admitted delivery has to give back.
@@ -66,19 +79,20 @@ impl Guards<'_> {
     /// Asks all guards, those that cost nothing first.
     pub(crate) async fn admit(&self, lease: &Lease) -> Result<Admission, LedgerError> {
         let circuit = &self.state.circuit;
-        let half_open = match (self.destination.circuit, circuit.open_until) {
-            (Some(spec), Some(until)) if self.now() < until => {
-                let spread = open_for(spec, circuit.openings).mul_f64(self.jitter);
-                let reason = "its circuit is open: it failed too often";
-                return Ok(Admission::Wait { until: until.plus(spread), reason, has_slot: lease.has_slot });
+        let half_open = match self.state.gate(self.destination.circuit.is_some(), self.now()) {
+            Gate::Open | Gate::Paused(_) => None,
+            Gate::HalfOpen { since } => Some(since),
+            Gate::ClosedUntil(until) => {
+                let spread = self.destination.circuit.map_or(Duration::ZERO, |spec| open_for(spec, circuit.openings));
+                let until = Until::Moment(until.plus(spread.mul_f64(self.jitter)));
+                return Ok(Admission::Wait { until, reason: CLOSED, reserved_at: lease.reserved_at });
             }
-            (Some(spec), Some(until)) => Some((spec, until)),
-            _ => None,
         };
-        let has_slot = match self.wait_for_rate(lease).await? {
-            Ok(has_slot) => has_slot,
-            Err(until) => {
-                return Ok(Admission::Wait { until, reason: "its rate is used up", has_slot: true });
+        let reserved_at = match self.wait_for_rate(lease).await? {
+            Ok(reserved_at) => reserved_at,
+            Err(moment) => {
+                let until = Until::Moment(moment);
+                return Ok(Admission::Wait { until, reason: "its rate is used up", reserved_at: Some(moment) });
             }
         };
         let mut pass = Pass::default();
@@ -86,43 +100,53 @@ impl Guards<'_> {
             let now = self.now();
             let taken = self.ledger.take_slot(&self.destination.name, slots, self.owner, now, self.invocation.deadline).await?;
             if !taken {
-                let soon = Duration::from_millis(SLOT_WAIT_MILLIS_MIN) + self.destination.attempt_max().mul_f64(self.jitter);
-                return Ok(Admission::Wait { until: now.plus(soon), reason: "as many are there as may be at once", has_slot });
+                let until = Until::Room(self.destination.attempt_max());
+                return Ok(Admission::Wait { until, reason: "as many are there as may be at once", reserved_at });
             }
             pass.holds_slot = true;
         }
-        if let Some((spec, seen)) = half_open {
+        if let Some(seen) = half_open {
             let now = self.now();
             let granted = self.ledger.take_probe(&self.destination.name, seen, self.owner, now, self.invocation.deadline).await?;
             if !granted {
                 self.hand_back(pass).await;
-                let until = now.plus(self.destination.attempt_max() + spec.wait.mul_f64(self.jitter));
-                return Ok(Admission::Wait { until, reason: "its circuit is open: another delivery is the probe", has_slot });
+                let wait = self.destination.circuit.map_or(Duration::ZERO, |spec| spec.wait);
+                let until = Until::Room(self.destination.attempt_max() + wait);
+                return Ok(Admission::Wait { until, reason: "it was in trouble: another delivery is the probe", reserved_at });
             }
             pass.is_probe = true;
         }
         Ok(Admission::Admitted(pass))
     }
 
-    /// Waits for the moment that the rate allows, if that is soon; else says when it is. Whether the rate gave one.
-    async fn wait_for_rate(&self, lease: &Lease) -> Result<Result<bool, Timestamp>, LedgerError> {
-        let Some(rate) = self.destination.rate.filter(|_| !lease.has_slot) else { return Ok(Ok(lease.has_slot)) };
+    /// Waits for the moment that the rate allows, if that is soon; else says when it is. Which moment that is, if there is a rate.
+    async fn wait_for_rate(&self, lease: &Lease) -> Result<Result<Option<Timestamp>, Timestamp>, LedgerError> {
+        let Some(rate) = self.destination.rate else { return Ok(Ok(None)) };
         let now = self.now();
+        let is_good = |moment: &Timestamp| now < moment.plus(Duration::from_secs(RESERVATION_SECONDS));
+        if let Some(moment) = lease.reserved_at.filter(is_good) {
+            return Ok(Ok(Some(moment)));
+        }
         let moment = self.ledger.reserve(&self.destination.name, rate.interval, rate.burst, now).await?;
         let wait = moment.since(now);
         if wait > Duration::from_millis(RATE_PATIENCE_MILLIS) {
             return Ok(Err(moment));
         }
         tokio::time::sleep(wait).await;
-        Ok(Ok(true))
+        Ok(Ok(Some(moment)))
     }
 
     /// Gives back what an admitted delivery had, and tells the circuit how it went. The attempt is over: what fails here is logged.
     pub(crate) async fn leave(&self, pass: Pass, result: Result<(), &Failure>) {
         self.hand_back(pass).await;
-        if let Some(spec) = self.destination.circuit
-            && let Err(error) = self.tell_circuit(spec, pass, result).await
-        {
+        let told = match (result, self.destination.circuit) {
+            (Err(Failure::Throttled { retry_after: Some(wait), .. }), _) if !wait.is_zero() => self.leave_alone(*wait).await,
+            (_, Some(spec)) => self.tell_circuit(spec, pass, result).await,
+            // It was left alone because it asked for it, and has no circuit that could open again.
+            (_, None) if pass.is_probe => self.ledger.close_circuit(&self.destination.name).await,
+            (_, None) => Ok(()),
+        };
+        if let Err(error) = told {
             tracing::warn!(destination = %self.destination.name, %error, "the circuit does not know of this attempt");
         }
     }
@@ -134,6 +158,12 @@ impl Guards<'_> {
         {
             tracing::warn!(destination = %self.destination.name, %error, "a slot is taken until the end of its lease");
         }
+    }
+
+    /// A destination's word counts for all that goes there, within bounds.
+    async fn leave_alone(&self, wait: Duration) -> Result<(), LedgerError> {
+        let until = self.now().plus(wait.min(Duration::from_secs(LEFT_ALONE_SECONDS_MAX)));
+        self.ledger.leave_alone(&self.destination.name, &self.state.circuit, until).await
     }
 
     async fn tell_circuit(&self, spec: CircuitSpec, pass: Pass, result: Result<(), &Failure>) -> Result<(), LedgerError> {

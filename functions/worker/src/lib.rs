@@ -1,8 +1,8 @@
 //! The worker: SQS → claim → deliver → finish.
 //!
 //! Each doorbell is handled by itself: one that fails, panics or cannot be read leaves the others of its batch alone. Always
-//! holds: a doorbell is acknowledged only when its delivery is done, or paused (then the auditor rings again), or when a copy of
-//! it is in the dead-letter queue; whoever crashes leaves a doorbell that comes again.
+//! holds: a doorbell is acknowledged only when its delivery is over, or waits in the ledger (then the dispatcher rings again), or when a
+//! copy of it is in the dead-letter queue; whoever crashes leaves a doorbell that comes again.
 
 mod batch;
 mod delivering;
@@ -10,9 +10,11 @@ mod failure;
 mod guards;
 mod handlers;
 mod http;
+mod observing;
 mod parcel;
 mod planning;
 mod targets;
+mod waiting;
 
 use std::{path::Path, sync::Arc};
 
@@ -31,7 +33,7 @@ use shared::{
 
 pub use batch::RECORDS_CONCURRENT_MAX;
 pub use failure::{Failure, REFUSED_EVENTS_MAX, THROTTLE_SECONDS_DEFAULT, THROTTLES_PER_ATTEMPT, retry_after};
-pub use guards::{CIRCUIT_ATTEMPTS_MIN, CIRCUIT_WINDOW_SECONDS, RATE_PATIENCE_MILLIS, SLOT_WAIT_MILLIS_MIN};
+pub use guards::{CIRCUIT_ATTEMPTS_MIN, CIRCUIT_WINDOW_SECONDS, RATE_PATIENCE_MILLIS, RESERVATION_SECONDS};
 pub use handlers::{HANDLER_WRITES_MAX, Handler, Handlers, OnRefused};
 pub use http::{
     Answer, ERROR_CODE_BYTES_MAX, EXCHANGE_MILLIS_MIN, Exchange, HttpClient, IDLE_SECONDS_MAX, Post, REQUEST_ID_BYTES_MAX,
@@ -39,6 +41,7 @@ pub use http::{
 };
 pub use planning::Planning;
 pub use targets::{DETAIL_TYPE_CHARS_MAX, ENTRY_BYTES_MAX, MESSAGE_BYTES_MAX, PAYLOAD_BYTES_MAX, Targets};
+pub use waiting::{RECEIVES_MAX, ROOM_WAIT_SECONDS, SHORT_WAIT_SECONDS_MAX};
 
 /// Delivers.
 #[derive(Debug)]

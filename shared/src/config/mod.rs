@@ -62,8 +62,8 @@ pub const TYPES_PER_CONTENT_MAX: u8 = 16;
 /// How long a dead letter is kept, in days: SQS's longest retention, which `infra/template.yaml` asks for.
 pub const DEAD_LETTER_DAYS: u64 = 14;
 /// Names that no source may have: with them begin, or may begin one day, keys of the ledger that are no events.
-pub const RESERVED_SOURCE_NAMES: [&str; 9] =
-    ["audit", "dead", "destination", "key", "late", "order", "published", "tenant", "wait"];
+pub const RESERVED_SOURCE_NAMES: [&str; 10] =
+    ["audit", "dead", "destination", "dispatch", "key", "late", "order", "published", "tenant", "wait"];
 /// Most routes of one source.
 pub const ROUTES_PER_SOURCE_MAX: usize = 100;
 /// Most destinations of one source: their doorbells go out in one request, and their names stand on the event.

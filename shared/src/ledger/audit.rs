@@ -21,8 +21,6 @@ use crate::{
 
 /// Most keys in one BatchGetItem (DynamoDB's quota).
 pub const BATCH_GET_KEYS_MAX: usize = 100;
-/// Most deliveries of one shard that are looked up as overdue at once; the others' turn comes with the next audit.
-pub const ATTENTION_ITEMS_MAX: i32 = 1000;
 /// How often what DynamoDB left unprocessed is asked for again.
 const UNPROCESSED_TRIES_MAX: u32 = 8;
 
@@ -35,6 +33,8 @@ pub struct IndexedEvent {
     pub received_at: Timestamp,
     /// Where it goes.
     pub destinations: Vec<DestinationName>,
+    /// From then on it is forgotten.
+    pub expires_at: Timestamp,
 }
 
 /// What a delivery is doing, for the account.
@@ -46,6 +46,10 @@ pub struct Progress {
     pub generation: Timestamp,
     /// While processing: when the owner loses it.
     pub lease_until: Option<Timestamp>,
+    /// While waiting: not before.
+    pub next_at: Option<Timestamp>,
+    /// Whether it has an entry in the index `attention`, so that somebody will look at it.
+    pub has_entry: bool,
 }
 
 impl Ledger {
@@ -69,19 +73,15 @@ impl Ledger {
             let (pk, sk) = delivery_key(&doorbell.event_key(), &doorbell.destination);
             Item::from([("pk".to_owned(), pk), ("sk".to_owned(), sk)])
         });
-        for item in self.batch_get(keys.collect(), &["pk", "sk", "status", "generation", "lease_until"]).await? {
+        for item in self
+            .batch_get(keys.collect(), &["pk", "sk", "status", "generation", "lease_until", "next_at", "attention_pk"])
+            .await?
+        {
             if let Some((key, destination, progress)) = read_progress(&item) {
                 found.insert((key, destination), progress);
             }
         }
         Ok(found)
-    }
-
-    /// Doorbells for deliveries of this status whose moment in the index `attention` came before `until`: for a retry when it
-    /// was due, for others since when they stand so. At most [`ATTENTION_ITEMS_MAX`] of each shard, the oldest first.
-    pub async fn overdue(&self, status: Status, until: Timestamp) -> Result<Vec<Doorbell>, LedgerError> {
-        let shards = (0..SHARDS).map(|shard| self.overdue_of_shard(status, shard, until));
-        Ok(futures::future::try_join_all(shards).await?.into_iter().flatten().collect())
     }
 
     /// Until when everything is accounted for; `None` before the first audit.
@@ -132,19 +132,7 @@ impl Ledger {
         Ok(events)
     }
 
-    async fn overdue_of_shard(&self, status: Status, shard: u8, until: Timestamp) -> Result<Vec<Doorbell>, LedgerError> {
-        let query = self.client.query().table_name(&self.table).index_name("attention").limit(ATTENTION_ITEMS_MAX);
-        let answer = query
-            .key_condition_expression("attention_pk = :shard AND attention_sk < :until")
-            .expression_attribute_values(":shard", string(format!("{}#{shard}", status.as_str())))
-            .expression_attribute_values(":until", string(format!("{:013}", until.millis())))
-            .send()
-            .await
-            .map_err(|error| LedgerError::of(&error))?;
-        Ok(answer.items().iter().filter_map(read_doorbell).collect())
-    }
-
-    /// These attributes of the items that are there. Eventually consistent reads.
+    /// These attributes of the items that are there, or all of them if none is named. Eventually consistent reads.
     pub(super) async fn batch_get(&self, keys: Vec<Item>, attributes: &[&str]) -> Result<Vec<Item>, LedgerError> {
         let mut found = Vec::new();
         for batch in keys.chunks(BATCH_GET_KEYS_MAX) {
@@ -154,14 +142,15 @@ impl Ledger {
     }
 
     async fn batch_get_once(&self, keys: Vec<Item>, attributes: &[&str]) -> Result<Vec<Item>, LedgerError> {
-        let (expression, names) = projection(attributes);
+        let projected = (!attributes.is_empty()).then(|| projection(attributes));
+        let (expression, names) = projected.unzip();
         let mut found = Vec::new();
         let mut keys = keys;
         for _ in 0..UNPROCESSED_TRIES_MAX {
             let request = KeysAndAttributes::builder()
                 .set_keys(Some(keys))
-                .projection_expression(&expression)
-                .set_expression_attribute_names(Some(names.clone()))
+                .set_projection_expression(expression.clone())
+                .set_expression_attribute_names(names.clone())
                 .build()
                 .map_err(|error| LedgerError::unbuildable(&error))?;
             let get = self.client.batch_get_item().request_items(&self.table, request);
@@ -194,14 +183,8 @@ pub(super) fn read_indexed(source: &SourceName, item: &Item) -> Result<IndexedEv
             .map(DestinationName::parse)
             .collect::<Result<_, _>>()
             .map_err(|_| corrupt("a destination is no name"))?,
+        expires_at: read_number(item, "expires_at").map(Timestamp::from_seconds).ok_or(corrupt("no expires_at"))?,
     })
-}
-
-/// The doorbell that brings a delivery on: for the run that it is in.
-fn read_doorbell(item: &Item) -> Option<Doorbell> {
-    let (key, destination) = read_delivery_key(item)?;
-    let replay = u32::try_from(read_number(item, "replay").unwrap_or_default()).ok()?;
-    Some(Doorbell { replay, ..Doorbell::first(&key, &destination) })
 }
 
 /// The event that an item stands under.
@@ -221,6 +204,8 @@ fn read_progress(item: &Item) -> Option<(EventKey, DestinationName, Progress)> {
         status: read_string(item, "status").and_then(Status::parse),
         generation: read_millis(item, "generation")?,
         lease_until: read_millis(item, "lease_until"),
+        next_at: read_millis(item, "next_at"),
+        has_entry: item.contains_key("attention_pk"),
     };
     Some((key, destination, progress))
 }

@@ -1,8 +1,12 @@
 //! Deliveries: claimed by one worker at a time, finished by their owner alone.
 //!
 //! A delivery without an item is queued. One that is `processing` belongs to the owner that its item names until the lease
-//! ends; whoever comes then may claim it. `generation` is the moment its event was received: when an event id is new again
-//! after its dedupe horizon, what an earlier event of that id left behind stands in nobody's way.
+//! ends; whoever comes then may claim it. One that is `waiting` may be claimed from its moment on. `generation` is the moment its
+//! event was received: when an event id is new again after its dedupe horizon, what an earlier event of that id left behind
+//! stands in nobody's way.
+//!
+//! What waits for long has an *entry* in the index `attention`, which says when somebody must look ([`super::waiting`]). A claim
+//! leaves it alone, so that a delivery whose worker died is found through it; only a final state takes it away.
 
 use aws_sdk_dynamodb::{
     error::ProvideErrorMetadata,
@@ -14,7 +18,9 @@ use super::{
     Ledger, LedgerError,
     attributes::{Item, millis, number, read_millis, read_number, read_string, seconds, string},
     delivery_key,
+    history::{ATTEMPTS_KEPT_MAX, AttemptRecord},
     order::Turn,
+    waiting::{Entry, read_look_at},
 };
 use crate::{
     doorbell::Doorbell,
@@ -25,10 +31,6 @@ use crate::{
 
 /// Longest error kept on a delivery, in characters: its item stays under 1 KB, one write unit.
 pub(super) const LAST_ERROR_CHARS_MAX: usize = 200;
-/// Attempts kept on a delivery: the last ones. Ten of them, failed, make it larger than 1 KB, but only while it fails.
-pub const ATTEMPTS_KEPT_MAX: usize = 10;
-/// Longest reason kept with each of them, in characters.
-pub(super) const ATTEMPT_REASON_CHARS_MAX: usize = 80;
 
 /// What a delivery is doing. `queued` is the state of one that has no item yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,12 +39,12 @@ pub enum Status {
     Processing,
     /// It arrived.
     Done,
-    /// It failed, and will be tried again.
-    Retrying,
-    /// Its destination is paused.
-    Paused,
+    /// Nobody works on it until its moment has come: it failed, or its destination is paused or protected just now.
+    Waiting,
     /// It will not be tried again until a person says so.
     Dead,
+    /// A person has ended it.
+    Cancelled,
 }
 
 impl Status {
@@ -51,17 +53,22 @@ impl Status {
         match self {
             Self::Processing => "processing",
             Self::Done => "done",
-            Self::Retrying => "retrying",
-            Self::Paused => "paused",
+            Self::Waiting => "waiting",
             Self::Dead => "dead",
+            Self::Cancelled => "cancelled",
         }
     }
 
     /// The status of a word, if it is one.
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Processing, Self::Done, Self::Retrying, Self::Paused, Self::Dead]
+        [Self::Processing, Self::Done, Self::Waiting, Self::Dead, Self::Cancelled]
             .into_iter()
             .find(|status| status.as_str() == text)
+    }
+
+    /// Whether nothing more happens to it by itself.
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::Done | Self::Dead | Self::Cancelled)
     }
 }
 
@@ -82,37 +89,20 @@ pub struct Delivery {
     pub owner: String,
     /// While processing: when the owner loses it.
     pub lease_until: Option<Timestamp>,
-    /// While retrying: not before.
+    /// While waiting: not before.
     pub next_at: Option<Timestamp>,
+    /// When somebody must look at it, where it has an entry.
+    pub look_at: Option<Timestamp>,
     /// When it was done.
     pub done_at: Option<Timestamp>,
     /// From then on it is forgotten.
     pub expires_at: Timestamp,
     /// When its present run began.
     pub begun_at: Timestamp,
-    /// Whether its moment was given to it by the destination's rate, so that it needs no other.
-    pub has_slot: bool,
+    /// The moment that the destination's rate has given it, if it has.
+    pub reserved_at: Option<Timestamp>,
     /// Its last attempts, over all runs, the oldest first; at most [`ATTEMPTS_KEPT_MAX`].
     pub history: Vec<AttemptRecord>,
-}
-
-/// One try of a delivery, as the ledger keeps it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AttemptRecord {
-    /// In which run of its delivery, from 0: each redrive begins another.
-    pub run: u32,
-    /// Which attempt of its run, from 1. Two have the same number where the first of them was not counted.
-    pub number: u32,
-    /// When it began.
-    pub started_at: Timestamp,
-    /// How long it took, in milliseconds.
-    pub millis: u64,
-    /// `done`, or another way of being done, or the class of the failure.
-    pub result: String,
-    /// Why it failed, cut short.
-    pub reason: Option<String>,
-    /// How long the delivery waits for its next attempt, in milliseconds.
-    pub wait_millis: Option<u64>,
 }
 
 /// In which way a delivery is done.
@@ -146,10 +136,17 @@ pub enum Claim {
     AlreadyDone,
     /// It is dead, and this doorbell asks for no new run: see that the dead-letter queue has it, then acknowledge.
     AlreadyDead,
-    /// Somebody works on it, or it waits for its next try. Never acknowledge: this doorbell may be the only one left.
+    /// Somebody works on it. Never acknowledge: this doorbell may be the only one left.
     HeldUntil(Timestamp),
-    /// Its destination was paused when it was last tried.
-    Paused,
+    /// It waits for its moment. Acknowledge where it has an entry, by which it is found.
+    WaitsUntil {
+        /// Its moment.
+        at: Timestamp,
+        /// Whether it has one.
+        has_entry: bool,
+    },
+    /// It waits from now on, as asked, or did so already: acknowledge.
+    Parked,
 }
 
 /// The right to finish a delivery, once.
@@ -164,10 +161,10 @@ pub struct Lease {
     pub throttles: u32,
     /// When this run began.
     pub begun_at: Timestamp,
-    /// Whether its moment was given to it by the destination's rate.
-    pub has_slot: bool,
-    run: u32,
-    history: Vec<AttemptRecord>,
+    /// The moment that the destination's rate has given it, if it has.
+    pub reserved_at: Option<Timestamp>,
+    pub(super) run: u32,
+    pub(super) history: Vec<AttemptRecord>,
 }
 
 /// How an attempt ended.
@@ -175,33 +172,39 @@ pub struct Lease {
 pub enum Outcome {
     /// Nothing is left to do.
     Done(DoneAs),
-    /// It failed; try again at `at`.
-    Retry {
-        /// Not before.
-        at: Timestamp,
-        /// What failed.
-        failure: FailureRecord,
-    },
-    /// The destination said "not now": as `Retry`, but it does not count as an attempt.
-    Throttled {
-        /// Not before.
-        at: Timestamp,
-        /// What the destination said.
-        failure: FailureRecord,
-    },
-    /// It was not tried, since the destination is protected just now: it comes again at `at`, and no attempt is counted.
-    Deferred {
-        /// Not before.
-        at: Timestamp,
-        /// What it waits for.
-        failure: FailureRecord,
-        /// Whether `at` was given to it by the destination's rate.
-        has_slot: bool,
-    },
-    /// The destination is paused, or refuses our credentials: wait, without counting the attempt, until a person has mended that.
-    Paused(FailureRecord),
+    /// It waits.
+    Wait(Wait),
     /// No more tries.
     Dead(FailureRecord),
+}
+
+/// How a delivery waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// Why.
+    pub why: Why,
+    /// Not before.
+    pub at: Timestamp,
+    /// What failed, or what it waits for.
+    pub failure: FailureRecord,
+    /// The moment that the destination's rate has given it, if that is to be kept.
+    pub reserved_at: Option<Timestamp>,
+    /// When somebody must look at it. `None`: its message comes again by itself, and an entry that it has stays as it is.
+    pub look_at: Option<Timestamp>,
+}
+
+/// Why a delivery waits: what is counted, and where it stands among those of its destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// It failed.
+    Failed,
+    /// The destination said "not now", which does not count as an attempt.
+    Throttled,
+    /// It was not tried, since the destination is protected just now. Nothing is counted.
+    Deferred,
+    /// The destination refuses our credentials and is paused. Nothing is counted; once a person has mended that, it goes last, since the
+    /// refusal may have been about it alone.
+    Refused,
 }
 
 /// What is kept of a failure: never a body, a secret or a signature.
@@ -243,14 +246,27 @@ impl Ledger {
     /// One conditional write on the way that nearly all deliveries take; a second one only to begin a new run or to
     /// replace what an expired event of the same id left behind.
     pub async fn claim(&self, bid: &Bid<'_>) -> Result<Claim, LedgerError> {
-        let found = match self.try_claim(bid).await? {
+        self.bid(bid, None).await
+    }
+
+    /// Lets a delivery wait that could be claimed, since its destination's gate is closed: one conditional write, without a claim. It
+    /// is due at once, and nobody looks before the gate opens.
+    pub async fn park(&self, bid: &Bid<'_>, parking: &Parking) -> Result<Claim, LedgerError> {
+        self.bid(bid, Some(parking)).await
+    }
+
+    async fn bid(&self, bid: &Bid<'_>, parking: Option<&Parking>) -> Result<Claim, LedgerError> {
+        let found = match self.try_bid(bid, parking).await? {
+            Ok(_) if parking.is_some() => return Ok(Claim::Parked),
             Ok(delivery) => return Ok(Claim::Acquired(Lease::of(bid, &delivery))),
             Err(found) => found,
         };
         match standing(&found, bid) {
             Standing::Answer(claim) => Ok(claim),
             Standing::Mine => Ok(Claim::Acquired(Lease::of(bid, &found))),
-            Standing::BeginAnew => self.begin_anew(bid, &found).await,
+            // It has an entry by which nobody has rung yet.
+            Standing::Claimable if parking.is_some() => Ok(Claim::Parked),
+            Standing::Claimable | Standing::BeginAnew => self.begin_anew(bid, &found, parking).await,
         }
     }
 
@@ -336,31 +352,52 @@ impl Ledger {
         answer.item.map(|item| read_delivery(key, &item)).transpose()
     }
 
-    /// The delivery if it is claimed now, else what stands in the way.
-    async fn try_claim(&self, bid: &Bid<'_>) -> Result<Result<Delivery, Delivery>, LedgerError> {
+    /// The delivery if it is claimed or parked now, else what stands in the way.
+    async fn try_bid(&self, bid: &Bid<'_>, parking: Option<&Parking>) -> Result<Result<Delivery, Delivery>, LedgerError> {
         let (pk, sk) = delivery_key(&bid.event.key, &bid.doorbell.destination);
-        let claimable = "(#status = :retrying AND next_at <= :now) OR (#status = :processing AND lease_until <= :now)";
+        // What is parked already, and has not been rung for, stays as it is.
+        let parked_anew =
+            if parking.is_some() { " AND (attribute_not_exists(attention_pk) OR attribute_exists(looks))" } else { "" };
+        let claimable =
+            format!("(#status = :waiting AND next_at <= :now{parked_anew}) OR (#status = :processing AND lease_until <= :now)");
+        let common =
+            "generation = :generation, replay = if_not_exists(replay, :replay), expires_at = :expires_at, #owner = :owner";
         let update = self.client.update_item().table_name(&self.table).key("pk", pk).key("sk", sk);
+        let update = match parking {
+            None => update
+                .update_expression(format!(
+                    "SET #status = :processing, lease_until = :lease_until, begun_at = if_not_exists(begun_at, :now), {common} \
+                     ADD attempts :one REMOVE next_at"
+                ))
+                .expression_attribute_values(":lease_until", millis(bid.lease_until))
+                .expression_attribute_values(":one", number(1)),
+            Some(Parking { reason, stops_the_clock }) => {
+                let entry = Entry::new(&bid.event.key, &bid.doorbell.destination, bid.now);
+                let begun_at = if *stops_the_clock { ", begun_at" } else { "" };
+                update
+                    .update_expression(format!(
+                        "SET #status = :waiting, next_at = :now, error_class = :class, last_error = :reason, \
+                         attention_pk = :attention_pk, attention_sk = :attention_sk, {common} REMOVE lease_until, looks{begun_at}"
+                    ))
+                    .expression_attribute_values(":class", string(reason.class))
+                    .expression_attribute_values(":reason", string(reason.kept()))
+                    .expression_attribute_values(":attention_pk", string(entry.partition))
+                    .expression_attribute_values(":attention_sk", string(entry.sort_key))
+            }
+        };
         let update = update
-            .update_expression(
-                "SET #status = :processing, #owner = :owner, lease_until = :lease_until, generation = :generation, \
-                 replay = if_not_exists(replay, :replay), expires_at = :expires_at, begun_at = if_not_exists(begun_at, :now) \
-                 ADD attempts :one REMOVE next_at, attention_pk, attention_sk",
-            )
             .condition_expression(format!(
                 "attribute_not_exists(pk) OR (generation = :generation AND replay >= :replay AND ({claimable}))"
             ))
             .expression_attribute_names("#status", "status")
             .expression_attribute_names("#owner", "owner")
             .expression_attribute_values(":processing", string(Status::Processing.as_str()))
-            .expression_attribute_values(":retrying", string(Status::Retrying.as_str()))
+            .expression_attribute_values(":waiting", string(Status::Waiting.as_str()))
             .expression_attribute_values(":owner", string(bid.owner))
-            .expression_attribute_values(":lease_until", millis(bid.lease_until))
             .expression_attribute_values(":generation", millis(bid.event.received_at))
             .expression_attribute_values(":replay", number(bid.doorbell.replay.into()))
             .expression_attribute_values(":expires_at", seconds(bid.event.expires_at))
             .expression_attribute_values(":now", millis(bid.now))
-            .expression_attribute_values(":one", number(1))
             .return_values(ReturnValue::AllNew)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         match update.send().await.map_err(|error| error.into_service_error()) {
@@ -372,31 +409,44 @@ impl Ledger {
         }
     }
 
-    /// Replaces the delivery by a new run of it, if it is still as `found`.
-    async fn begin_anew(&self, bid: &Bid<'_>, found: &Delivery) -> Result<Claim, LedgerError> {
+    /// Replaces the delivery by a new run of it, if it is still as `found`: claimed, or parked.
+    async fn begin_anew(&self, bid: &Bid<'_>, found: &Delivery, parking: Option<&Parking>) -> Result<Claim, LedgerError> {
+        let is_parked = parking.is_some();
+        let is_same_event = found.generation == bid.event.received_at;
         let begun = Delivery {
-            status: Status::Processing,
+            status: if is_parked { Status::Waiting } else { Status::Processing },
             generation: bid.event.received_at,
-            attempts: 1,
+            attempts: u32::from(!is_parked),
             throttles: 0,
-            // A doorbell of an earlier run may be what finds the pause over: what has been seen stays seen.
-            replay: if found.generation == bid.event.received_at {
-                bid.doorbell.replay.max(found.replay)
-            } else {
-                bid.doorbell.replay
-            },
+            // What has been seen stays seen.
+            replay: if is_same_event { bid.doorbell.replay.max(found.replay) } else { bid.doorbell.replay },
             owner: bid.owner.to_owned(),
-            lease_until: Some(bid.lease_until),
-            next_at: None,
+            lease_until: (!is_parked).then_some(bid.lease_until),
+            next_at: is_parked.then_some(bid.now),
+            look_at: None,
             done_at: None,
             expires_at: bid.event.expires_at,
             begun_at: bid.now,
-            has_slot: false,
-            history: if found.generation == bid.event.received_at { found.history.clone() } else { Vec::new() },
+            reserved_at: None,
+            history: if is_same_event { found.history.clone() } else { Vec::new() },
         };
         let (pk, sk) = delivery_key(&bid.event.key, &bid.doorbell.destination);
         let mut item = delivery_item(&begun);
         item.extend([("pk".to_owned(), pk), ("sk".to_owned(), sk)]);
+        if is_parked {
+            item.remove("begun_at");
+        }
+        // An entry that it has goes on to be looked at: somebody may die with this run.
+        let entry = parking.map(|_| bid.now).or(found.look_at.filter(|_| !found.status.is_final() && is_same_event));
+        if let Some(look_at) = entry {
+            let entry = Entry::new(&bid.event.key, &bid.doorbell.destination, look_at);
+            item.insert("attention_pk".to_owned(), string(entry.partition));
+            item.insert("attention_sk".to_owned(), string(entry.sort_key));
+        }
+        if let Some(Parking { reason, .. }) = parking {
+            item.insert("error_class".to_owned(), string(reason.class));
+            item.insert("last_error".to_owned(), string(reason.kept()));
+        }
         let put = self.client.put_item().table_name(&self.table).set_item(Some(item));
         let put = put
             .condition_expression("generation = :generation AND replay = :replay AND #status = :status AND #owner = :owner")
@@ -407,11 +457,28 @@ impl Ledger {
             .expression_attribute_values(":status", string(found.status.as_str()))
             .expression_attribute_values(":owner", string(&found.owner));
         match put.send().await.map_err(|error| error.into_service_error()) {
+            Ok(_) if is_parked => Ok(Claim::Parked),
             Ok(_) => Ok(Claim::Acquired(Lease::of(bid, &begun))),
             // Somebody else was faster: come back and see.
             Err(PutItemError::ConditionalCheckFailedException(_)) => Ok(Claim::HeldUntil(bid.now)),
             Err(error) => Err(LedgerError::of(&error)),
         }
+    }
+}
+
+/// How a delivery is parked at a closed gate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parking {
+    /// Which gate.
+    pub reason: FailureRecord,
+    /// Whether the time after which it is given up begins anew with its next attempt: so it is with a pause, which a person ends.
+    pub stops_the_clock: bool,
+}
+
+impl FailureRecord {
+    /// As much of the reason as is kept.
+    fn kept(&self) -> String {
+        self.reason.chars().take(LAST_ERROR_CHARS_MAX).collect()
     }
 }
 
@@ -428,8 +495,6 @@ pub struct Bid<'a> {
     pub now: Timestamp,
     /// Until when it is needed.
     pub lease_until: Timestamp,
-    /// Whether its destination has been seen to be no longer paused.
-    pub pause_is_over: bool,
 }
 
 impl Lease {
@@ -442,7 +507,7 @@ impl Lease {
             attempt: delivery.attempts,
             throttles: delivery.throttles,
             begun_at: delivery.begun_at,
-            has_slot: delivery.has_slot,
+            reserved_at: delivery.reserved_at,
             run: delivery.replay,
             history: delivery.history.clone(),
         }
@@ -457,35 +522,30 @@ enum Standing {
     Answer(Claim),
     /// An earlier try of this very bid got it, and its answer was lost on the way.
     Mine,
+    /// Nobody has it, and its moment has come.
+    Claimable,
     BeginAnew,
 }
 
 /// What a delivery that could not be claimed at once means for the bid.
 fn standing(found: &Delivery, bid: &Bid<'_>) -> Standing {
-    use Standing::{Answer, BeginAnew, Mine};
+    use Standing::{Answer, BeginAnew, Claimable, Mine};
     let generation = bid.event.received_at;
     if found.generation != generation {
         // Older: left by an expired event of the same id. Newer: this bid read an event that has been replaced since.
         return if found.generation < generation { BeginAnew } else { Answer(Claim::HeldUntil(bid.now)) };
     }
     let new_run = bid.doorbell.replay > found.replay;
-    match found.status {
-        Status::Processing if found.owner == bid.owner => Mine,
-        Status::Processing => match found.lease_until {
-            Some(lease_until) if bid.now < lease_until => Answer(Claim::HeldUntil(lease_until)),
-            _ => BeginAnew,
-        },
-        Status::Retrying => match found.next_at {
-            Some(next_at) if bid.now < next_at => Answer(Claim::HeldUntil(next_at)),
-            _ => BeginAnew,
-        },
-        Status::Done | Status::Dead | Status::Paused if new_run => BeginAnew,
-        Status::Paused if bid.pause_is_over => BeginAnew,
-        Status::Done => Answer(Claim::AlreadyDone),
+    match (found.status, found.lease_until, found.next_at) {
+        (Status::Processing, ..) if found.owner == bid.owner => Mine,
+        (Status::Processing, Some(lease_until), _) if bid.now < lease_until => Answer(Claim::HeldUntil(lease_until)),
+        (Status::Waiting, _, Some(at)) if bid.now < at => Answer(Claim::WaitsUntil { at, has_entry: found.look_at.is_some() }),
+        _ if new_run => BeginAnew,
+        (Status::Processing | Status::Waiting, ..) => Claimable,
+        (Status::Done | Status::Cancelled, ..) => Answer(Claim::AlreadyDone),
         // A doorbell of an earlier run: the newer run has put its own into the dead-letter queue.
-        Status::Dead if bid.doorbell.replay < found.replay => Answer(Claim::AlreadyDone),
-        Status::Dead => Answer(Claim::AlreadyDead),
-        Status::Paused => Answer(Claim::Paused),
+        (Status::Dead, ..) if bid.doorbell.replay < found.replay => Answer(Claim::AlreadyDone),
+        (Status::Dead, ..) => Answer(Claim::AlreadyDead),
     }
 }
 
@@ -506,19 +566,15 @@ impl Change {
             (":owner".to_owned(), string(&lease.owner)),
             (":processing".to_owned(), string(Status::Processing.as_str())),
         ]);
-        let (status, next_at, failure, uncounted) = match outcome {
-            Outcome::Done(_) => (Status::Done, None, None, ""),
-            Outcome::Retry { at, failure } => (Status::Retrying, Some(*at), Some(failure), ""),
-            Outcome::Throttled { at, failure } => {
-                (Status::Retrying, Some(*at), Some(failure), " ADD attempts :minus_one, throttles :one")
-            }
-            Outcome::Deferred { at, failure, .. } => (Status::Retrying, Some(*at), Some(failure), " ADD attempts :minus_one"),
-            Outcome::Paused(failure) => (Status::Paused, None, Some(failure), " ADD attempts :minus_one"),
-            Outcome::Dead(failure) => (Status::Dead, None, Some(failure), ""),
+        let (status, failure) = match outcome {
+            Outcome::Done(_) => (Status::Done, None),
+            Outcome::Wait(wait) => (Status::Waiting, Some(&wait.failure)),
+            Outcome::Dead(failure) => (Status::Dead, Some(failure)),
         };
         values.insert(":status".to_owned(), string(status.as_str()));
         let mut set = "SET #status = :status".to_owned();
-        let mut remove = " REMOVE lease_until, has_slot".to_owned();
+        let mut remove = " REMOVE lease_until".to_owned();
+        let mut add = "";
         if let Some(started_at) = ended.started_at {
             let tried = AttemptRecord::of(lease, started_at, outcome, now);
             let earlier = lease.history.len().saturating_sub(ATTEMPTS_KEPT_MAX - 1);
@@ -526,19 +582,36 @@ impl Change {
             set += ", history = :history";
             values.insert(":history".to_owned(), AttributeValue::L(history));
         }
-        if let Some(failure) = failure {
-            let reason: String = failure.reason.chars().take(LAST_ERROR_CHARS_MAX).collect();
-            set += ", error_class = :class, last_error = :reason, attention_pk = :attention_pk, attention_sk = :attention_sk";
-            values.insert(":class".to_owned(), string(failure.class));
-            values.insert(":reason".to_owned(), string(reason));
-            let shard = super::event::shard(&lease.key.event_id);
-            values.insert(":attention_pk".to_owned(), string(format!("{}#{shard}", status.as_str())));
-            // Sorted by when somebody should look: a retry when it is due, everything else since it stands so.
-            values.insert(":attention_sk".to_owned(), string(format!("{:013}#{}", next_at.unwrap_or(now).millis(), lease.key)));
-        } else {
-            set += ", done_at = :now";
-            values.insert(":now".to_owned(), millis(now));
-            remove += ", error_class, last_error";
+        match failure {
+            Some(failure) => {
+                set += ", error_class = :class, last_error = :reason";
+                values.insert(":class".to_owned(), string(failure.class));
+                values.insert(":reason".to_owned(), string(failure.kept()));
+            }
+            None => {
+                set += ", done_at = :now";
+                values.insert(":now".to_owned(), millis(now));
+                remove += ", error_class, last_error";
+            }
+        }
+        let entry = match outcome {
+            Outcome::Done(_) => None,
+            Outcome::Wait(wait) => wait.look_at.map(|look_at| match wait.why {
+                Why::Refused => Entry::last(&lease.key, &lease.destination, look_at),
+                Why::Failed | Why::Throttled | Why::Deferred => Entry::new(&lease.key, &lease.destination, look_at),
+            }),
+            Outcome::Dead(_) => Some(Entry::dead(&lease.key, &lease.destination, now)),
+        };
+        match entry {
+            Some(entry) => {
+                set += ", attention_pk = :attention_pk, attention_sk = :attention_sk";
+                values.insert(":attention_pk".to_owned(), string(entry.partition));
+                values.insert(":attention_sk".to_owned(), string(entry.sort_key));
+                remove += ", looks";
+            }
+            // Only a final state takes an entry away.
+            None if status.is_final() => remove += ", attention_pk, attention_sk, looks",
+            None => {}
         }
         if let Outcome::Done(done_as) = outcome
             && *done_as != DoneAs::Delivered
@@ -546,72 +619,35 @@ impl Change {
             set += ", done_as = :done_as";
             values.insert(":done_as".to_owned(), string(done_as.as_str()));
         }
-        if let Outcome::Deferred { has_slot: true, .. } = outcome {
-            set += ", has_slot = :has_slot";
-            remove = remove.replace(", has_slot", "");
-            values.insert(":has_slot".to_owned(), AttributeValue::Bool(true));
-        }
-        if let Some(next_at) = next_at {
-            set += ", next_at = :next_at";
-            values.insert(":next_at".to_owned(), millis(next_at));
-        }
-        if !uncounted.is_empty() {
-            values.insert(":minus_one".to_owned(), AttributeValue::N("-1".to_owned()));
-        }
-        if uncounted.contains(":one") {
-            values.insert(":one".to_owned(), number(1));
-        }
-        Self { status, expression: format!("{set}{remove}{uncounted}"), values }
-    }
-}
-
-impl AttemptRecord {
-    fn of(lease: &Lease, started_at: Timestamp, outcome: &Outcome, now: Timestamp) -> Self {
-        let (result, failure, next_at) = match outcome {
-            Outcome::Done(done_as) => (done_as.as_str(), None, None),
-            Outcome::Retry { at, failure } | Outcome::Throttled { at, failure } | Outcome::Deferred { at, failure, .. } => {
-                (failure.class, Some(failure), Some(*at))
+        let reserved_at = match outcome {
+            Outcome::Wait(wait) => {
+                set += ", next_at = :next_at";
+                values.insert(":next_at".to_owned(), millis(wait.at));
+                let (counted, minus_one, one) = match wait.why {
+                    Why::Failed => ("", false, false),
+                    Why::Throttled => (" ADD attempts :minus_one, throttles :one", true, true),
+                    Why::Deferred | Why::Refused => (" ADD attempts :minus_one", true, false),
+                };
+                add = counted;
+                values.extend(minus_one.then(|| (":minus_one".to_owned(), AttributeValue::N("-1".to_owned()))));
+                values.extend(one.then(|| (":one".to_owned(), number(1))));
+                // Its run begins with its first attempt, and a pause stops the clock.
+                let is_untried = wait.why == Why::Deferred && lease.attempt == 1 && lease.throttles == 0;
+                if is_untried || wait.why == Why::Refused {
+                    remove += ", begun_at";
+                }
+                wait.reserved_at
             }
-            Outcome::Paused(failure) | Outcome::Dead(failure) => (failure.class, Some(failure), None),
+            Outcome::Done(_) | Outcome::Dead(_) => None,
         };
-        Self {
-            run: lease.run,
-            number: lease.attempt,
-            started_at,
-            millis: now.since(started_at).as_millis() as u64,
-            result: result.to_owned(),
-            reason: failure.map(|failure| failure.reason.chars().take(ATTEMPT_REASON_CHARS_MAX).collect()),
-            wait_millis: next_at.map(|at| at.since(now).as_millis() as u64),
+        match reserved_at {
+            Some(at) => {
+                set += ", reserved_at = :reserved_at";
+                values.insert(":reserved_at".to_owned(), millis(at));
+            }
+            None => remove += ", reserved_at",
         }
-    }
-
-    /// Short names: they are on every delivery.
-    fn to_attribute(&self) -> AttributeValue {
-        let mut attempt = Item::from([
-            ("n".to_owned(), number(self.number.into())),
-            ("at".to_owned(), millis(self.started_at)),
-            ("ms".to_owned(), number(self.millis)),
-            ("is".to_owned(), string(&self.result)),
-        ]);
-        if self.run > 0 {
-            attempt.insert("run".to_owned(), number(self.run.into()));
-        }
-        attempt.extend(self.reason.as_ref().map(|reason| ("why".to_owned(), string(reason))));
-        attempt.extend(self.wait_millis.map(|wait| ("wait".to_owned(), number(wait))));
-        AttributeValue::M(attempt)
-    }
-
-    fn read(attribute: &AttributeValue) -> Option<Self> {
-        let attempt = attribute.as_m().ok()?;
-        Some(Self {
-            run: read_number(attempt, "run").and_then(|run| u32::try_from(run).ok()).unwrap_or_default(),
-            number: u32::try_from(read_number(attempt, "n")?).ok()?,
-            started_at: read_millis(attempt, "at")?,
-            millis: read_number(attempt, "ms")?,
-            result: read_string(attempt, "is")?.to_owned(),
-            reason: read_string(attempt, "why").map(str::to_owned),
-            wait_millis: read_number(attempt, "wait"),
-        })
+        Self { status, expression: format!("{set}{remove}{add}"), values }
     }
 }
 
@@ -636,10 +672,13 @@ fn delivery_item(delivery: &Delivery) -> Item {
         let history = delivery.history.iter().map(AttemptRecord::to_attribute).collect();
         item.insert("history".to_owned(), AttributeValue::L(history));
     }
-    if delivery.has_slot {
-        item.insert("has_slot".to_owned(), AttributeValue::Bool(true));
-    }
-    for (name, moment) in [("lease_until", delivery.lease_until), ("next_at", delivery.next_at), ("done_at", delivery.done_at)] {
+    let moments = [
+        ("lease_until", delivery.lease_until),
+        ("next_at", delivery.next_at),
+        ("done_at", delivery.done_at),
+        ("reserved_at", delivery.reserved_at),
+    ];
+    for (name, moment) in moments {
         if let Some(moment) = moment {
             item.insert(name.to_owned(), millis(moment));
         }
@@ -661,10 +700,11 @@ pub(super) fn read_delivery(key: &EventKey, item: &Item) -> Result<Delivery, Led
         owner: read_string(item, "owner").ok_or(corrupt("no owner"))?.to_owned(),
         lease_until: read_millis(item, "lease_until"),
         next_at: read_millis(item, "next_at"),
+        look_at: read_look_at(item),
         done_at: read_millis(item, "done_at"),
         expires_at: read_number(item, "expires_at").map(Timestamp::from_seconds).ok_or(corrupt("no expires_at"))?,
         begun_at: read_millis(item, "begun_at").unwrap_or(generation),
-        has_slot: item.contains_key("has_slot"),
+        reserved_at: read_millis(item, "reserved_at"),
         // What this version cannot read is left out: it is for people.
         history: history.into_iter().flatten().filter_map(AttemptRecord::read).collect(),
     })

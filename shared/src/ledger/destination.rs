@@ -51,6 +51,14 @@ pub struct DestinationState {
     pub circuit: Circuit,
     /// How many different events it has refused since it took one: our credentials may be wrong, or the events.
     pub refused_events: usize,
+    /// While something may wait for it: until when it is registered for the dispatcher.
+    pub waiting_until: Option<Timestamp>,
+    /// How many deliveries that waited are sent on at the next look.
+    pub per_look: Option<u32>,
+    /// When that was set.
+    pub looked_at: Option<Timestamp>,
+    /// When a delivery that was due last had to wait again, since as many were there as may be at once.
+    pub bounced_at: Option<Timestamp>,
 }
 
 /// A pause: nothing is tried until a person ends it.
@@ -60,6 +68,8 @@ pub struct Pause {
     pub at: Timestamp,
     /// Why.
     pub reason: String,
+    /// Whether it was a person who paused it, and not the gateway.
+    pub by_person: bool,
 }
 
 /// How a destination has answered since something failed there.
@@ -77,6 +87,8 @@ pub struct Circuit {
     pub open_until: Option<Timestamp>,
     /// How often it was opened since it was last closed.
     pub openings: u32,
+    /// Whether it was opened because the destination asked to be left alone for a while.
+    pub was_asked: bool,
 }
 
 impl Ledger {
@@ -109,28 +121,28 @@ impl Ledger {
         Ok(answer.item.map_or_else(DestinationState::default, |item| read_state(&item)))
     }
 
-    /// Whether a destination is paused. A strongly consistent read.
-    pub async fn is_paused(&self, destination: &DestinationName) -> Result<bool, LedgerError> {
-        Ok(self.destination_state(destination).await?.pause.is_some())
-    }
-
     /// Pauses a destination: its deliveries wait until a person ends the pause. One that is paused already stays so since then.
-    pub async fn pause(&self, destination: &DestinationName, reason: &str, now: Timestamp) -> Result<(), LedgerError> {
+    pub async fn pause(&self, destination: &DestinationName, pause: &Pause) -> Result<(), LedgerError> {
         let update = self.update_destination(destination, "state");
+        let by_person = if pause.by_person { ", by_person = :yes" } else { "" };
         let update = update
-            .update_expression("SET paused_at = :now, reason = :reason")
+            .update_expression(format!("SET paused_at = :now, reason = :reason{by_person}"))
             .condition_expression("attribute_not_exists(paused_at)")
-            .expression_attribute_values(":now", millis(now))
-            .expression_attribute_values(":reason", string(reason));
+            .expression_attribute_values(":now", millis(pause.at))
+            .expression_attribute_values(":reason", string(&pause.reason));
+        let update = match pause.by_person {
+            true => update.expression_attribute_values(":yes", AttributeValue::Bool(true)),
+            false => update,
+        };
         self.change(update).await.map(drop)
     }
 
     /// Ends the pause of a destination, and whatever its circuit remembers, so that it is tried at once: a person says that it
-    /// is mended. Whether it was paused. The auditor rings for the deliveries that waited.
+    /// is mended. Whether it was paused. The dispatcher sends on what waited.
     pub async fn resume(&self, destination: &DestinationName) -> Result<bool, LedgerError> {
         let update = self.update_destination(destination, "state");
         let update = update
-            .update_expression(format!("REMOVE paused_at, reason, refused, {CIRCUIT_ATTRIBUTES}"))
+            .update_expression(format!("REMOVE paused_at, reason, by_person, refused, {CIRCUIT_ATTRIBUTES}"))
             .condition_expression("attribute_exists(pk)")
             .return_values(ReturnValue::AllOld);
         Ok(self.change(update).await?.is_ok_and(|before| before.contains_key("paused_at")))
@@ -201,7 +213,8 @@ impl Ledger {
         let update = self.update_destination(destination, "state");
         let update = update
             .update_expression(
-                "SET open_until = :until REMOVE probe_until, probe, window_at, failures, successes, consecutive ADD openings :one",
+                "SET open_until = :until REMOVE was_asked, probe_until, probe, window_at, failures, successes, consecutive, per_look \
+                 ADD openings :one",
             )
             .expression_attribute_values(":until", millis(until))
             .expression_attribute_values(":one", number(1));
@@ -352,8 +365,9 @@ impl Ledger {
     }
 }
 
-/// What the state of a destination has of its circuit.
-const CIRCUIT_ATTRIBUTES: &str = "window_at, failures, successes, consecutive, open_until, openings, probe_until, probe";
+/// What the state of a destination has of its circuit, and of how much is sent on at a look: after it was closed, that begins anew.
+const CIRCUIT_ATTRIBUTES: &str =
+    "window_at, failures, successes, consecutive, open_until, was_asked, openings, probe_until, probe, per_look, bounced_at";
 /// How the names of slots begin.
 const SLOT_PREFIX: &str = "slot_";
 
@@ -363,7 +377,7 @@ fn slot_name(owner: &str) -> String {
     format!("{SLOT_PREFIX}{}", &digest[..16])
 }
 
-fn state_key(destination: &DestinationName, sort_key: &str) -> Item {
+pub(super) fn state_key(destination: &DestinationName, sort_key: &str) -> Item {
     HashMap::from([("pk".to_owned(), string(format!("destination#{destination}"))), ("sk".to_owned(), string(sort_key))])
 }
 
@@ -376,11 +390,11 @@ fn read_loaded(key: &EventKey, items: &[Item], now: Timestamp) -> Result<Loaded,
     })
 }
 
-fn read_state(item: &Item) -> DestinationState {
+pub(super) fn read_state(item: &Item) -> DestinationState {
     let count = |name| read_number(item, name).and_then(|count| u32::try_from(count).ok()).unwrap_or_default();
     let reason = || read_string(item, "reason").unwrap_or_default().to_owned();
     DestinationState {
-        pause: read_millis(item, "paused_at").map(|at| Pause { at, reason: reason() }),
+        pause: read_millis(item, "paused_at").map(|at| Pause { at, reason: reason(), by_person: item.contains_key("by_person") }),
         circuit: Circuit {
             window_at: read_millis(item, "window_at"),
             failures: count("failures"),
@@ -388,7 +402,12 @@ fn read_state(item: &Item) -> DestinationState {
             consecutive: count("consecutive"),
             open_until: read_millis(item, "open_until"),
             openings: count("openings"),
+            was_asked: item.contains_key("was_asked"),
         },
         refused_events: item.get("refused").and_then(|value| value.as_ss().ok()).map_or(0, Vec::len),
+        waiting_until: read_millis(item, "waiting_until"),
+        per_look: item.contains_key("per_look").then(|| count("per_look")),
+        looked_at: read_millis(item, "looked_at"),
+        bounced_at: read_millis(item, "bounced_at"),
     }
 }

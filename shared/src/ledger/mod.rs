@@ -13,6 +13,7 @@
 //! | lock of a destination | `destination#{name}` | the name of the lock, as `oauth` |
 //! | order | `order#{destination}#{SHA-256 of the thing}` | `order` |
 //! | watermark | `audit` | `watermark` |
+//! | where the dispatcher is, and its lease | `dispatch` | `lease` |
 //! | fetched key that has proven something | `key#{SHA-256 of its name}` | `proven` |
 //!
 //! What was signed is remembered beside it, in a table of its own ([`SignedContent`]).
@@ -27,28 +28,37 @@ pub mod audit;
 mod content;
 mod delivery;
 mod destination;
+mod dispatch;
 mod event;
 mod expiry;
+mod gate;
+mod history;
 mod hits;
 mod lock;
 mod order;
 mod proven_key;
 mod quarantine;
+mod waiting;
 
 use aws_config::SdkConfig;
 use aws_sdk_dynamodb::{Client, types::AttributeValue};
 
 pub use content::{CONTENT_CLAIM_SECONDS, ContentTypes, SignedContent};
-pub use delivery::{
-    ATTEMPTS_KEPT_MAX, AttemptRecord, Bid, Claim, Delivery, DoneAs, Ended, FailureRecord, Finish, Lease, Outcome, Status,
-};
+pub use delivery::{Bid, Claim, Delivery, DoneAs, Ended, FailureRecord, Finish, Lease, Outcome, Parking, Status, Wait, Why};
 pub use destination::{Circuit, DestinationState, Loaded, Pause};
+pub use dispatch::Place;
 pub use event::Recorded;
+pub use gate::{Gate, LEFT_ALONE_SECONDS_MAX};
+pub use history::{ATTEMPTS_KEPT_MAX, AttemptRecord};
 pub use hits::{HITS_PER_SHARD_MAX, Hits};
 pub use lock::Locked;
 pub use order::{Turn, TurnAnswer, Version};
 pub use proven_key::PROVEN_KEY_DAYS;
 pub use quarantine::{Acceptance, DeliveryReport, Kind, Pair, Quarantined, REPLAYS_KEPT_MAX};
+pub use waiting::{
+    COUNTED_MAX, Due, DueAtDestination, LOOK_AGAIN_SECONDS, LOOK_AGAIN_SECONDS_MAX, REGISTERED_SECONDS, REGISTERED_SECONDS_MIN,
+    WaitingCount,
+};
 
 use crate::{aws, event::EventKey, names::DestinationName};
 

@@ -266,7 +266,7 @@ async fn a_secret_that_has_been_replaced_is_tried_once_more_and_one_that_has_not
     world.is_done("2").await;
     assert_eq!(world.header("a", "authorization").await, ["Bearer old", "Bearer old", "Bearer new"]);
     world.script("a", json!({"status": 401})).await;
-    World::assert(&world.deliver("3").await, "retrying", "auth", "answered 401");
+    World::assert(&world.deliver("3").await, "waiting", "auth", "answered 401");
     assert_eq!(world.journal("a").await.len(), 4, "nothing was tried twice with the same secret");
 }
 
@@ -279,7 +279,7 @@ async fn a_secret_that_is_no_credential_pauses_and_is_not_told() {
         let world = World::new(&format!("url = \"HTTP/a\"\n{NEAR}\nauth = {{ {auth} }}")).await;
         world.aws.put_signing_secret("s", secret);
         let ended = world.deliver("1").await;
-        World::assert(&ended, "paused", "auth", why);
+        World::assert(&ended, "waiting", "auth", why);
         assert!(!ended.reason.contains("hu"), "{ended:?}");
         assert!(world.journal("a").await.is_empty());
     }
@@ -338,7 +338,7 @@ async fn a_refused_token_is_replaced_once_in_an_attempt() {
     world.is_done("1").await;
     assert_eq!(world.header("a", "authorization").await, ["Bearer access-t-1", "Bearer access-t-2"]);
     world.script("a", json!({"status": 401})).await;
-    World::assert(&world.deliver("2").await, "retrying", "auth", "the destination answered 401");
+    World::assert(&world.deliver("2").await, "waiting", "auth", "the destination answered 401");
     assert_eq!(world.tokens().await.granted.len(), 3);
     assert_eq!(world.journal("a").await.len(), 4);
     assert!(world.journal("a").await.windows(2).all(|pair| pair[0].body == pair[1].body));
@@ -367,7 +367,7 @@ async fn of_ten_that_wait_for_a_token_none_asks_again_when_there_is_none() {
     }
     world.work(&world.worker, "request-1").await;
     for id in 0..10 {
-        World::assert(&world.ended(&id.to_string()), "retrying", "transient", "the token endpoint answered 503");
+        World::assert(&world.ended(&id.to_string()), "waiting", "transient", "the token endpoint answered 503");
     }
     assert_eq!(world.journal("token-t").await.len(), 1);
 }
@@ -375,15 +375,15 @@ async fn of_ten_that_wait_for_a_token_none_asks_again_when_there_is_none() {
 #[tokio::test]
 async fn a_token_endpoint_in_trouble_is_tried_again_and_one_that_refuses_us_pauses() {
     for (script, status, class, why) in [
-        (json!({"status": 503}), "retrying", "transient", "the token endpoint answered 503"),
-        (json!({"status": 500, "body": "hush"}), "retrying", "transient", "the token endpoint answered 500"),
-        (json!({"reset": true}), "retrying", "transient", "the token endpoint: "),
-        (json!({"hang": true}), "retrying", "transient", "timed out"),
-        (json!({"status": 429, "headers": {"retry-after": "9"}}), "retrying", "throttled", "the token endpoint answered 429"),
-        (json!({"status": 200, "body": "{\"hush\": 1}"}), "retrying", "transient", "is no token"),
-        (json!({"status": 307, "headers": {"location": "/a"}}), "paused", "auth", "the token endpoint answered 307"),
-        (json!({"status": 404}), "paused", "auth", "the token endpoint answered 404"),
-        (json!({"status": 400, "body": "{\"error\": \"invalid_scope\"}"}), "paused", "auth", "answered invalid_scope"),
+        (json!({"status": 503}), "waiting", "transient", "the token endpoint answered 503"),
+        (json!({"status": 500, "body": "hush"}), "waiting", "transient", "the token endpoint answered 500"),
+        (json!({"reset": true}), "waiting", "transient", "the token endpoint: "),
+        (json!({"hang": true}), "waiting", "transient", "timed out"),
+        (json!({"status": 429, "headers": {"retry-after": "9"}}), "waiting", "throttled", "the token endpoint answered 429"),
+        (json!({"status": 200, "body": "{\"hush\": 1}"}), "waiting", "transient", "is no token"),
+        (json!({"status": 307, "headers": {"location": "/a"}}), "waiting", "auth", "the token endpoint answered 307"),
+        (json!({"status": 404}), "waiting", "auth", "the token endpoint answered 404"),
+        (json!({"status": 400, "body": "{\"error\": \"invalid_scope\"}"}), "waiting", "auth", "answered invalid_scope"),
     ] {
         let world = World::new(&format!("{}\ntimeout_seconds = 1", oauth(CLIENT))).await;
         world.aws.put_signing_secret("s", "made up");
@@ -401,7 +401,7 @@ async fn a_client_secret_that_has_been_replaced_is_read_again() {
     let world = World::new(&oauth(CLIENT)).await;
     world.aws.put_signing_secret("s", "old secret");
     world.token_endpoint(json!({})).await;
-    World::assert(&world.deliver("1").await, "paused", "auth", "the token endpoint answered invalid_client");
+    World::assert(&world.deliver("1").await, "waiting", "auth", "the token endpoint answered invalid_client");
     let world = World::new(&oauth(CLIENT)).await;
     world.aws.put_signing_secret("s", "made up");
     // Used for half a second at the most: the second delivery asks again.
@@ -493,7 +493,7 @@ async fn a_refresh_token_that_cannot_be_written_down_is_not_lost_and_not_used() 
         "PutSecretValue" if is_broken.load(Ordering::Relaxed) => Fate::FailBefore(Failure::InternalError),
         _ => Fate::Succeed,
     });
-    World::assert(&world.deliver("1").await, "retrying", "transient", "cannot write the secret model/s-oauth");
+    World::assert(&world.deliver("1").await, "waiting", "transient", "cannot write the secret model/s-oauth");
     assert!(world.journal("a").await.is_empty(), "nothing goes out before it is written down");
     assert_eq!(stored(&world)["refreshToken"], "first");
     broken.store(false, Ordering::Relaxed);
@@ -523,7 +523,7 @@ async fn a_worker_that_dies_after_it_has_written_the_refresh_token_down_leaves_t
     // The lock of the dead one has not ended: the next attempt waits for it in vain, and a later one does not.
     world.receive("2").await;
     world.work(&new_worker(&world.aws, &world.gateway, "worker-2"), "request-2").await;
-    World::assert(&world.ended("2"), "retrying", "transient", "timed out");
+    World::assert(&world.ended("2"), "waiting", "transient", "timed out");
     assert!(world.aws.remove_item(LEDGER_TABLE, "destination#one", "oauth"), "as when it ends");
     world.receive("3").await;
     world.work(&new_worker(&world.aws, &world.gateway, "worker-3"), "request-3").await;
@@ -536,11 +536,11 @@ async fn a_worker_that_dies_after_it_has_written_the_refresh_token_down_leaves_t
 async fn a_spent_refresh_token_pauses_and_says_so() {
     let world = refreshing().await;
     world.token_endpoint(json!({"refresh_token": "another"})).await;
-    World::assert(&world.deliver("1").await, "paused", "auth", "the token endpoint answered invalid_grant");
+    World::assert(&world.deliver("1").await, "waiting", "auth", "the token endpoint answered invalid_grant");
     let world = refreshing().await;
     world.aws.put_signing_secret("s-oauth", "hush");
     let ended = world.deliver("1").await;
-    World::assert(&ended, "retrying", "transient", "is not of the form {\"clientSecret\"");
+    World::assert(&ended, "waiting", "transient", "is not of the form {\"clientSecret\"");
     assert!(!ended.reason.contains("hush"));
 }
 
@@ -549,10 +549,10 @@ async fn statuses_mean_what_the_configuration_says() {
     let statuses = "statuses = { 404 = \"transient\", 409 = \"done\", 5xx = \"permanent\", 401 = \"transient\" }";
     let world = World::new(&format!("url = \"HTTP/a\"\nsecret = \"shared\"\n{NEAR}\n{statuses}")).await;
     for (status, ended, class) in [
-        (404, "retrying", "transient"),
+        (404, "waiting", "transient"),
         (409, "done", ""),
         (503, "dead", "permanent"),
-        (401, "retrying", "transient"),
+        (401, "waiting", "transient"),
         (410, "dead", "permanent"),
     ] {
         world.script("a", json!({"status": status, "headers": {"x-request-id": "r-1"}})).await;
@@ -568,7 +568,7 @@ async fn the_head_of_an_answer_decides_whatever_its_body_does() {
     world.script("a", json!({"slow_body_ms": 20_000, "body": "x".repeat(100)})).await;
     world.is_done("slow").await;
     world.script("a", json!({"status": 503, "slow_body_ms": 20_000, "body": "x".repeat(100)})).await;
-    World::assert(&world.deliver("failed").await, "retrying", "transient", "answered 503");
+    World::assert(&world.deliver("failed").await, "waiting", "transient", "answered 503");
     let world = World::new(&settings("response_bytes_max = 1000")).await;
     for (id, bytes) in [("fits", 1000), ("does-not", 1001), ("long", 2_000_000)] {
         world.script("a", json!({"body": "x".repeat(bytes)})).await;
@@ -580,9 +580,9 @@ async fn the_head_of_an_answer_decides_whatever_its_body_does() {
 async fn what_does_not_answer_is_tried_again() {
     let world = World::new(&format!("url = \"HTTP/a\"\nsecret = \"shared\"\ntimeout_seconds = 1\n{NEAR}")).await;
     world.script("a", json!({"hang": true})).await;
-    World::assert(&world.deliver("hang").await, "retrying", "transient", "timed out");
+    World::assert(&world.deliver("hang").await, "waiting", "transient", "timed out");
     world.script("a", json!({"reset": true})).await;
-    World::assert(&world.deliver("reset").await, "retrying", "transient", "");
+    World::assert(&world.deliver("reset").await, "waiting", "transient", "");
 }
 
 #[tokio::test]
@@ -612,7 +612,7 @@ async fn a_certificate_is_of_whom_it_should_be_and_says_what_it_is_not() {
         (&settings(""), Certificate::Good, "its certificate is self-signed, or of an authority that is not known"),
     ] {
         let world = World::with(settings, certificate).await;
-        World::assert(&world.deliver("1").await, "retrying", "transient", &format!("cannot connect: {why}"));
+        World::assert(&world.deliver("1").await, "waiting", "transient", &format!("cannot connect: {why}"));
         assert!(world.journal("a").await.is_empty());
     }
 }

@@ -4,6 +4,7 @@ use std::{cell::RefCell, path::Path, sync::Arc};
 
 use auditor::Auditor;
 use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
+use dispatcher::Dispatcher;
 use receiver::Receiver;
 use redrive::{DeadLetters, Redrive};
 use shared::{
@@ -37,6 +38,7 @@ pub fn batch_of(messages: &[Message]) -> SqsEvent {
     let mut batch = batch(messages.iter().map(parts));
     for (record, message) in batch.records.iter_mut().zip(messages) {
         record.attributes.extend(message.group.clone().map(|group| ("MessageGroupId".to_owned(), group)));
+        record.attributes.insert("ApproximateReceiveCount".to_owned(), message.receive_count.to_string());
     }
     batch
 }
@@ -110,10 +112,18 @@ impl Aws {
     #[must_use]
     pub fn auditor(&self, instance: &str, gateway: Gateway) -> Auditor {
         let config = self.config(instance);
-        Auditor {
+        Auditor { gateway, ledger: Ledger::new(&config, LEDGER_TABLE.to_owned()) }
+    }
+
+    /// A dispatcher for so many workers.
+    #[must_use]
+    pub fn dispatcher(&self, instance: &str, gateway: Gateway, workers: u32) -> Dispatcher {
+        let config = self.config(instance);
+        Dispatcher {
             gateway,
             ledger: Ledger::new(&config, LEDGER_TABLE.to_owned()),
             bell: Bell::new(&config, self.queue_url(DOORBELL_QUEUE)),
+            workers,
         }
     }
 

@@ -160,10 +160,7 @@ pub fn ledger_table(name: &str) -> TableSettings {
     TableSettings {
         name: name.to_owned(),
         keys: Keys::new("pk", Some("sk")),
-        indexes: vec![
-            index("by_time", &["type", "destinations", "expires_at"]),
-            index("attention", &["status", "attempts", "replay", "error_class", "last_error"]),
-        ],
+        indexes: vec![index("by_time", &["type", "destinations", "expires_at"]), index("attention", &[])],
         ttl: Some("expires_at".to_owned()),
     }
 }

@@ -32,6 +32,10 @@ pub struct Plan {
     pub audited: bool,
     /// When audits run besides those that are needed at the end, after the beginning.
     pub audits: Vec<Duration>,
+    /// When the dispatcher is first there, after the beginning.
+    pub dispatched_after: Duration,
+    /// Whether the schedule starts it twice each time.
+    pub doubled_schedules: bool,
     /// A known wrong design to put in the place of ours.
     pub wrong: Option<Wrong>,
 }
@@ -208,6 +212,8 @@ impl Plan {
             index_lag: Duration::ZERO,
             audited: true,
             audits: Vec::new(),
+            dispatched_after: Duration::ZERO,
+            doubled_schedules: false,
             wrong: None,
         }
     }
@@ -243,6 +249,8 @@ impl Plan {
             index_lag: Duration::from_secs([0, 0, 1, 30, INDEX_LAG_SECONDS_MAX][rng.usize(..5)]),
             audited: true,
             audits,
+            dispatched_after: Duration::from_secs([0, 0, 0, 3 * 60 * 60][rng.usize(..4)]),
+            doubled_schedules: rng.u8(..4) == 0,
             wrong: None,
         }
     }

@@ -14,7 +14,6 @@ use shared::{
 };
 
 use super::{
-    clock,
     plan::{Plan, Webhook},
     world::{self, Outcome},
 };
@@ -39,6 +38,8 @@ pub(super) struct DeliveryItem {
     pub(super) generation: u64,
     pub(super) replay: u64,
     pub(super) lease_until: Option<Timestamp>,
+    /// When somebody must look at it, if it has an entry.
+    pub(super) look_at: Option<Timestamp>,
     /// Whether something newer had arrived.
     pub(super) is_superseded: bool,
     /// When it was done.
@@ -51,6 +52,33 @@ fn text<'i>(item: &'i Item, name: &str) -> Option<&'i str> {
 
 fn number(item: &Item, name: &str) -> Option<u64> {
     item.get(name)?.number()
+}
+
+fn look_at(item: &Item) -> Option<Timestamp> {
+    let (moment, _) = text(item, "attention_sk")?.split_once('#')?;
+    moment.parse().ok().map(Timestamp::from_millis)
+}
+
+/// The destinations that are paused.
+pub(super) fn paused(aws: &Aws) -> BTreeSet<String> {
+    let items = aws.items(world::LEDGER);
+    let states = items.iter().filter(|item| text(item, "sk") == Some("state") && item.contains_key("paused_at"));
+    states.filter_map(|item| text(item, "pk")?.strip_prefix("destination#").map(str::to_owned)).collect()
+}
+
+/// Ends the pause of a destination, as the operator does.
+pub(super) fn resume(aws: &Aws, destination: &str) {
+    let Some(state) = aws.item(world::LEDGER, &format!("destination#{destination}"), "state") else { return };
+    let kept = ["pk", "sk", "waiting_until", "attention_pk", "attention_sk"];
+    let state = state.iter().filter(|(name, _)| kept.contains(&name.as_str()));
+    aws.put_item(world::LEDGER, state.map(|(name, value)| (name.clone(), value.clone())).collect());
+}
+
+/// When somebody must look at the first of the deliveries whose destination is not paused, if one waits.
+pub(super) fn next_look(aws: &Aws) -> Option<Timestamp> {
+    let paused = paused(aws);
+    let waiting = deliveries(aws).into_iter().filter(|delivery| !paused.contains(&delivery.destination));
+    waiting.filter_map(|delivery| delivery.look_at).min()
 }
 
 /// The events in the ledger.
@@ -88,6 +116,9 @@ pub(super) fn deliveries(aws: &Aws) -> Vec<DeliveryItem> {
                 is_superseded: text(item, "done_as") == Some("superseded"),
                 done_at: number(item, "done_at").map(Timestamp::from_millis),
                 lease_until: number(item, "lease_until").map(Timestamp::from_millis),
+                look_at: text(item, "attention_pk")
+                    .filter(|partition| partition.starts_with("wait#"))
+                    .and_then(|_| look_at(item)),
             })
         })
         .collect()
@@ -148,8 +179,10 @@ pub(super) fn account(aws: &Aws) -> Account {
                 status: Status::parse(&delivery.status),
                 generation: Timestamp::from_millis(delivery.generation),
                 lease_until: delivery.lease_until,
+                next_at: None,
+                has_entry: delivery.look_at.is_some(),
             });
-            account.count(Standing::of(progress.as_ref(), event.received_at, clock::now()));
+            account.count(Standing::of(progress.as_ref(), event.received_at));
         }
     }
     account

@@ -36,6 +36,11 @@ const RECEIVER_TIMEOUT: Duration = Duration::from_secs(29);
 const WORKER_TIMEOUT: Duration = Duration::from_secs(60);
 const AUDITOR_TIMEOUT: Duration = Duration::from_secs(55);
 const REDRIVE_TIMEOUT: Duration = Duration::from_secs(900);
+const DISPATCHER_TIMEOUT: Duration = Duration::from_secs(55);
+/// How often the schedule starts the dispatcher.
+const EVERY_MINUTE: Duration = Duration::from_secs(60);
+/// How long is waited at the most until nothing waits any more: then something is stuck.
+const QUIET_MAX: Duration = Duration::from_secs(DAY_SECONDS);
 /// How long nobody looks at an empty queue.
 const IDLE: Duration = Duration::from_secs(60);
 /// Batches that SQS has in the workers' hands at the same time.
@@ -239,6 +244,8 @@ pub(super) struct World {
     violations: RefCell<Vec<String>>,
     /// Deliveries that were seen to be done, with their run.
     done: RefCell<BTreeMap<(String, String), String>>,
+    /// The first look that is due, as it was after so many calls.
+    seen: Cell<(u64, Option<Timestamp>)>,
     ended: Cell<bool>,
 }
 
@@ -277,6 +284,7 @@ pub(super) async fn run(plan: Plan, traced: bool) -> Outcome {
         accepted: RefCell::default(),
         violations: RefCell::default(),
         done: RefCell::default(),
+        seen: Cell::new((u64::MAX, None)),
         ended: Cell::new(false),
     });
     let account = world.clone().live().await;
@@ -309,6 +317,7 @@ impl World {
                 world.audit().await;
             });
         }
+        tokio::task::spawn_local(self.clone().schedule());
         let account = self.settle().await;
         self.ended.set(true);
         for poller in pollers {
@@ -478,7 +487,7 @@ impl World {
             !(self.plan.wrong == Some(Wrong::RedriveDropped) && replay > 0)
         });
         dropped.iter().for_each(|message| self.acknowledge(message));
-        let batch = model::batch(kept.iter().map(model::parts));
+        let batch = model::batch_of(&kept);
         if batch.records.is_empty() {
             return;
         }
@@ -542,6 +551,45 @@ impl World {
                 known.remove(&key);
             }
         }
+    }
+
+    // ---- The dispatcher ---------------------------------------------------------------------------------------------
+
+    /// Starts the dispatcher at every minute at which something is due until the next one; at any other it would do nothing.
+    async fn schedule(self: Rc<Self>) {
+        while !self.ended.get() {
+            let age = clock::now().since(BEGINNING).as_millis() as u64;
+            let minute = EVERY_MINUTE.as_millis() as u64;
+            sleep(Duration::from_millis(minute - age % minute)).await;
+            let is_due = self.next_look().is_some_and(|at| at <= clock::now().plus(EVERY_MINUTE));
+            if !is_due || clock::now().since(BEGINNING) < self.plan.dispatched_after {
+                continue;
+            }
+            for _ in 0..if self.plan.doubled_schedules { 2 } else { 1 } {
+                tokio::task::spawn_local(self.clone().dispatch());
+            }
+        }
+    }
+
+    /// When somebody must look at the first delivery that waits: read anew only when something may have changed.
+    fn next_look(&self) -> Option<Timestamp> {
+        let calls = self.director.counts().0;
+        if let (seen, at) = self.seen.get()
+            && seen == calls
+        {
+            return at;
+        }
+        let at = super::verdict::next_look(&self.aws);
+        self.seen.set((calls, at));
+        at
+    }
+
+    async fn dispatch(self: Rc<Self>) {
+        let instance = self.instance("dispatcher");
+        let dispatcher = self.aws.dispatcher(&instance, self.gateway.clone(), POLLERS as u32);
+        let deadline = clock::now().plus(DISPATCHER_TIMEOUT);
+        let report = self.invoke(&instance, DISPATCHER_TIMEOUT, dispatcher.run(&instance, deadline, clock::now)).await;
+        self.director.note(|| format!("dispatcher: {report:?}"));
     }
 
     // ---- Audits, redrives, and the end -------------------------------------------------------------------------------
@@ -637,18 +685,16 @@ impl World {
         }
     }
 
-    /// The operator mends the credentials that destinations refused, and says so: what was paused goes on with the next audit.
+    /// The operator mends the credentials that destinations refused, and says so: what waited goes on by itself.
     async fn resume(&self) {
-        let items = self.aws.items(LEDGER);
-        let text = |item: &model::Item, name| item.get(name).and_then(model::Value::text).map(str::to_owned);
-        let states = items.iter().filter(|item| text(item, "sk").as_deref() == Some("state"));
-        let paused: Vec<String> = states.filter_map(|item| text(item, "pk")).collect();
+        let paused = super::verdict::paused(&self.aws);
         if !paused.is_empty() {
             self.all_is_up().await;
             self.director.note(|| format!("resumed: {paused:?}"));
             for destination in paused {
-                self.aws.remove_item(LEDGER, &destination, "state");
+                super::verdict::resume(&self.aws, &destination);
             }
+            self.seen.set((u64::MAX, None));
         }
     }
 
@@ -676,13 +722,17 @@ impl World {
         }
     }
 
-    /// Until no sender has anything left to send, no worker works, and no doorbell waits.
+    /// Until no sender has anything left to send, no worker works, no doorbell waits, and no delivery but before a destination that is
+    /// paused.
     async fn quiet(&self) {
-        loop {
+        let until = clock::now().plus(QUIET_MAX);
+        while self.senders.get() > 0 || clock::now() < until {
             let waiting = self.aws.next_visible_at(DOORBELLS);
-            if self.senders.get() == 0 && self.busy.get() == 0 && waiting.is_none() {
+            let next_look = self.next_look();
+            if self.senders.get() == 0 && self.busy.get() == 0 && waiting.is_none() && next_look.is_none() {
                 return;
             }
+            let waiting = [waiting, next_look].into_iter().flatten().min();
             let wait = waiting.map_or(Duration::from_secs(1), |at| at.since(clock::now()));
             sleep(wait.clamp(Duration::from_millis(20), Duration::from_secs(60))).await;
         }

@@ -12,7 +12,7 @@ use tests::{
     stack::{Sample, Stack, eventually, text, unique, unix_now, when},
 };
 
-use crate::{SOON, journey};
+use crate::{SOON, journey, route::event};
 
 /// A worker reads a keyring again after five minutes.
 const KEYRING_READ_AGAIN: Duration = Duration::from_secs(6 * 60);
@@ -250,12 +250,12 @@ fn an_answer_that_takes_its_time_or_never_comes_is_bounded() {
 fn retry_after_is_kept_to_in_both_of_its_forms() {
     journey(async |stack| {
         let tries = async |retry_after: &str| {
-            let sample = stack.sample("http");
+            let sample = event(stack, "asking", "some.type", json!({}));
             let step = json!({"status": 429, "headers": {"retry-after": retry_after}, "times": 1});
-            stack.destination.script("http", &sample.id, step).await;
+            stack.destination.script("asking", &sample.id, step).await;
             stack.accept(&sample).await;
-            stack.settled(&sample, "http").await;
-            let tries = stack.destination.journal("http", &sample.id).await;
+            stack.settled(&sample, "asking").await;
+            let tries = stack.destination.journal("asking", &sample.id).await;
             assert_eq!(tries.len(), 2, "{retry_after}");
             [tries[0].at, tries[1].at]
         };

@@ -10,8 +10,8 @@ use shared::{
     doorbell::Doorbell,
     event::{BodyDigest, Event, EventKey},
     ledger::{
-        Bid, CONTENT_CLAIM_SECONDS, Claim, ContentTypes, DoneAs, Ended, FailureRecord, Finish, Lease, Ledger, LedgerError,
-        Outcome, Recorded, SignedContent, Status,
+        Bid, CONTENT_CLAIM_SECONDS, Claim, ContentTypes, DoneAs, Ended, FailureRecord, Finish, LOOK_AGAIN_SECONDS, Lease, Ledger,
+        LedgerError, Outcome, Parking, Recorded, SignedContent, Status, Wait, Why,
     },
     names::{DestinationName, EventId, EventType, SourceName},
     time::Timestamp,
@@ -111,11 +111,7 @@ impl Book {
     async fn claim(&self, owner: &str, replay: u32, now: Timestamp) -> Claim {
         let doorbell = Doorbell { replay, ..Doorbell::first(&self.event.key, &self.event.destinations[0]) };
         let (event, _) = self.ledger.find(&self.event.key, now).await.unwrap().unwrap();
-        let lease_until = now.plus(LEASE);
-        self.ledger
-            .claim(&Bid { doorbell: &doorbell, event: &event, owner, now, lease_until, pause_is_over: false })
-            .await
-            .unwrap()
+        self.ledger.claim(&Bid { doorbell: &doorbell, event: &event, owner, now, lease_until: now.plus(LEASE) }).await.unwrap()
     }
 
     async fn acquire(&self, owner: &str, replay: u32, now: Timestamp) -> Lease {
@@ -142,6 +138,10 @@ impl Book {
 
 fn some_id() -> EventId {
     EventId::parse(&unique()).unwrap()
+}
+
+fn waits(why: Why, at: Timestamp, look_at: Option<Timestamp>, failure: FailureRecord) -> Outcome {
+    Outcome::Wait(Wait { why, at, failure, reserved_at: None, look_at })
 }
 
 fn dead() -> Outcome {
@@ -340,39 +340,74 @@ fn a_replay_that_has_been_seen_stays_seen() {
         book.finish(lease, &dead()).await;
         let lease = book.acquire("second", 1, book.now).await;
         let refused = FailureRecord { class: "auth", reason: "401".to_owned() };
-        assert_eq!(book.finish(lease, &Outcome::Paused(refused)).await, Finish::Finished);
-        assert_eq!(book.claim("third", 0, book.now).await, Claim::Paused);
-
-        // The pause is over, and a doorbell of the first run comes before that of the second.
-        let doorbell = Doorbell::first(&book.event.key, &book.event.destinations[0]);
-        let lease_until = book.now.plus(LEASE);
-        let bid =
-            Bid { doorbell: &doorbell, event: &book.event, owner: "fourth", now: book.now, lease_until, pause_is_over: true };
-        let Claim::Acquired(lease) = book.ledger.claim(&bid).await.unwrap() else { panic!("not acquired") };
+        let outcome = waits(Why::Refused, book.now, Some(book.now), refused);
+        assert_eq!(book.finish(lease, &outcome).await, Finish::Finished);
+        // A doorbell of the first run comes before that of the second.
+        let lease = book.acquire("third", 0, book.now).await;
         assert_eq!(book.finish(lease, &Outcome::Done(DoneAs::Delivered)).await, Finish::Finished);
         assert_eq!(book.claim("fifth", 1, book.now).await, Claim::AlreadyDone);
     });
 }
 
 #[test]
-fn a_retry_is_overdue_once_it_was_due_and_names_its_run() {
+fn what_waits_is_due_at_its_moment_and_names_its_run_until_it_is_over() {
     journey(async |stack| {
         let book = Book::open(stack).await;
-        let lease = book.acquire("first", 0, book.now).await;
-        let due = book.now.plus(Duration::from_secs(7));
-        let failure = FailureRecord { class: "transient", reason: "503".to_owned() };
-        book.finish(lease, &Outcome::Retry { at: due, failure }).await;
-        let overdue = async |now| {
-            let all = book.ledger.overdue(Status::Retrying, now).await.unwrap();
-            all.into_iter().filter(|doorbell| doorbell.event_id == book.event.key.event_id).collect::<Vec<_>>()
+        let destination = &book.event.destinations[0];
+        let due_at = async |now| {
+            let all = book.ledger.due(destination, now, 1000).await.unwrap().deliveries;
+            all.into_iter().filter(|due| due.doorbell.event_id == book.event.key.event_id).collect::<Vec<_>>()
         };
-        assert_eq!(overdue(due).await, []);
-        assert_eq!(
-            overdue(due.plus(Duration::from_millis(1))).await,
-            [Doorbell::first(&book.event.key, &book.event.destinations[0])]
-        );
-        book.acquire("second", 0, due).await;
-        assert_eq!(overdue(due.plus(Duration::from_millis(1))).await, []);
+        let lease = book.acquire("first", 0, book.now).await;
+        let at = book.now.plus(Duration::from_secs(70));
+        let failure = FailureRecord { class: "transient", reason: "503".to_owned() };
+        book.finish(lease, &waits(Why::Failed, at, Some(at), failure)).await;
+        assert_eq!(due_at(at).await, []);
+        let after = at.plus(Duration::from_millis(1));
+        let [due] = &due_at(after).await[..] else { panic!("it is not due") };
+        assert_eq!((&due.doorbell, due.next_at), (&Doorbell::first(&book.event.key, destination), at));
+        // It was rung for: somebody looks again later, and twice is not written twice.
+        for _ in 0..2 {
+            book.ledger.look_again(due, at).await.unwrap();
+        }
+        assert_eq!(due_at(at.plus(Duration::from_secs(LOOK_AGAIN_SECONDS))).await, []);
+        let later = at.plus(Duration::from_secs(LOOK_AGAIN_SECONDS + 1));
+        assert_eq!(due_at(later).await.len(), 1);
+        // A claim leaves the entry alone, and the end takes it away.
+        let lease = book.acquire("second", 0, at).await;
+        let [held] = &due_at(later).await[..] else { panic!("it is forgotten while somebody works on it") };
+        assert_eq!(held.held_until, Some(at.plus(LEASE)));
+        book.finish(lease, &Outcome::Done(DoneAs::Delivered)).await;
+        assert_eq!(due_at(later).await, []);
+        book.ledger.look_again(held, later).await.unwrap();
+        assert_eq!(due_at(later.plus(Duration::from_secs(24 * 3600))).await, [], "what is over stays so");
+    });
+}
+
+#[test]
+fn a_delivery_at_a_closed_gate_is_parked_once_and_claimed_when_somebody_rings_again() {
+    journey(async |stack| {
+        let book = Book::open(stack).await;
+        let (event, _) = book.ledger.find(&book.event.key, book.now).await.unwrap().unwrap();
+        let doorbell = Doorbell::first(&book.event.key, &book.event.destinations[0]);
+        let reason = FailureRecord { class: "paused", reason: "the destination is paused".to_owned() };
+        let parking = Parking { reason, stops_the_clock: true };
+        for owner in ["first", "second"] {
+            let bid = Bid { doorbell: &doorbell, event: &event, owner, now: book.now, lease_until: book.now.plus(LEASE) };
+            assert_eq!(book.ledger.park(&bid, &parking).await.unwrap(), Claim::Parked);
+        }
+        let delivery = book.ledger.delivery(&book.event.key, &doorbell.destination).await.unwrap().unwrap();
+        assert_eq!((delivery.status, delivery.attempts, delivery.owner.as_str()), (Status::Waiting, 0, "first"));
+        let lease = book.acquire("third", 0, book.now).await;
+        assert_eq!(lease.attempt, 1);
+        book.finish(lease, &dead()).await;
+        // A redrive while the gate is closed begins another run, which waits.
+        let again = Doorbell { replay: 1, ..doorbell.clone() };
+        let bid = Bid { doorbell: &again, event: &event, owner: "fourth", now: book.now, lease_until: book.now.plus(LEASE) };
+        assert_eq!(book.ledger.park(&bid, &parking).await.unwrap(), Claim::Parked);
+        let delivery = book.ledger.delivery(&book.event.key, &doorbell.destination).await.unwrap().unwrap();
+        assert_eq!((delivery.status, delivery.replay, delivery.attempts), (Status::Waiting, 1, 0));
+        assert_eq!(delivery.look_at, Some(book.now));
     });
 }
 
@@ -408,7 +443,7 @@ fn a_throttle_does_not_count_as_an_attempt() {
         for expected in [0, 1, 2] {
             let lease = book.acquire(&format!("owner {expected}"), 0, book.now).await;
             assert_eq!((lease.attempt, lease.throttles), (1, expected));
-            let outcome = Outcome::Throttled { at: book.now, failure: failure.clone() };
+            let outcome = waits(Why::Throttled, book.now, None, failure.clone());
             assert_eq!(book.finish(lease, &outcome).await, Finish::Finished);
         }
     });

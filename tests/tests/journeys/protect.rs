@@ -62,7 +62,7 @@ fn a_circuit_opens_spends_no_attempts_and_closes_by_itself() {
         .await;
         let waiting = numbered(stack, "breaking", &run, 3);
         stack.accept(&waiting).await;
-        let waits = stack.reaches(&waiting, "breaking", "retrying", SOON).await;
+        let waits = stack.reaches(&waiting, "breaking", "waiting", SOON).await;
         assert_eq!((waits.attempts, waits.error_class.as_deref()), (0, Some("deferred")), "{waits:?}");
         assert!(stack.destination.journal("breaking", &waiting.id).await.is_empty());
         stack.destination.heal("breaking", &run).await;
@@ -104,13 +104,31 @@ fn no_more_requests_are_open_than_may_be() {
 }
 
 #[test]
+fn a_destination_that_asks_to_be_left_alone_is_for_all_that_goes_there() {
+    journey(async |stack| {
+        let (samples, run) = events(stack, "asking", 6);
+        let (first, others) = samples.split_first().unwrap();
+        let asks = json!({"status": 429, "headers": {"retry-after": "6"}, "times": 1});
+        stack.destination.script("asking", &first.id, asks).await;
+        stack.accept(first).await;
+        stack.reaches(first, "asking", "waiting", SOON).await;
+        accept_all(stack, others).await;
+        all_done(stack, &samples, "asking", AUDITED).await;
+        let journal = stack.destination.journal("asking", &run).await;
+        let asked_at = journal.iter().find(|entry| entry.answer.status == 429).unwrap().at;
+        let early: Vec<_> = journal.iter().filter(|entry| entry.at > asked_at && entry.at < asked_at + 5_900).collect();
+        assert!(early.is_empty(), "{early:?}");
+    });
+}
+
+#[test]
 fn an_operator_pauses_a_destination_and_lets_it_go_on() {
     journey(async |stack| {
         let told = posthouse(stack, "destinations", &["pause", "pausable", "--reason", "maintenance until noon"]).text;
         assert!(told.contains("paused since") && told.contains("maintenance until noon"), "{told}");
         let sample = event(stack, "pausable", "some.type", json!({}));
         stack.accept(&sample).await;
-        let paused = stack.reaches(&sample, "pausable", "paused", SOON).await;
+        let paused = stack.reaches(&sample, "pausable", "waiting", SOON).await;
         assert_eq!(paused.attempts, 0);
         stack.silent(&sample.id).await;
         assert!(stack.destination.journal("pausable", &sample.id).await.is_empty());

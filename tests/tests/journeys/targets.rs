@@ -243,7 +243,7 @@ fn what_the_worker_may_not_do_pauses_the_destination_and_says_what_to_allow() {
         state.key("sk", AttributeValue::S("state".to_owned())).send().await.unwrap();
         let sample = event_to(stack, "forbidden", 0);
         accept(stack, &sample).await;
-        let paused = stack.reaches(&sample, "forbidden", "paused", SOON).await;
+        let paused = stack.reaches(&sample, "forbidden", "waiting", SOON).await;
         assert_eq!((paused.attempts, paused.error_class.as_deref()), (0, Some("auth")), "no attempt is spent");
         let error = last_error(stack, &sample, "forbidden").await;
         assert!(error.starts_with("SQS does not allow the worker sqs:SendMessage (AccessDenied"), "{error}");

@@ -7,7 +7,7 @@ use auditor::{AUDIT_DELAY_SECONDS, Auditor};
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde::Deserialize;
 use serde_json::json;
-use shared::{config::Gateway, doorbell::Bell, ledger::Ledger, time::Timestamp};
+use shared::{config::Gateway, ledger::Ledger, time::Timestamp};
 
 use crate::functions::start;
 
@@ -24,15 +24,15 @@ pub(crate) struct Account {
     pub(crate) recorded: u64,
     pub(crate) done: u64,
     pub(crate) dead: u64,
-    pub(crate) paused: u64,
-    pub(crate) retrying: u64,
+    pub(crate) cancelled: u64,
+    pub(crate) waiting: u64,
     pub(crate) queued: u64,
-    pub(crate) rung: u64,
+    pub(crate) attended: u64,
 }
 
 impl Account {
     pub(crate) fn unaccounted(&self) -> u64 {
-        self.recorded.saturating_sub(self.done + self.dead + self.paused + self.retrying + self.queued)
+        self.recorded.saturating_sub(self.done + self.dead + self.cancelled + self.waiting + self.queued)
     }
 }
 
@@ -69,7 +69,6 @@ pub(crate) async fn ahead(stack: &Stack) -> Account {
         gateway: Gateway::load(&path).expect("the local configuration is valid"),
         ledger: Ledger::new(&stack.aws, stack.output("LedgerTableName").to_owned())
             .remembering(stack.output("ContentTableName").to_owned()),
-        bell: Bell::new(&stack.aws, stack.output("DoorbellQueueUrl").to_owned()),
     };
     let account = auditor.audit(soon().plus(Duration::from_secs(AHEAD_SECONDS_MAX)), soon).await;
     let account = serde_json::to_value(account.expect("the ledger can be audited")).expect("an account is JSON");

@@ -79,15 +79,15 @@ pub(crate) fn tell(ended: &Ended<'_>) -> bool {
     );
     println!("handler       {} customers, each as its newest order has it", found.customers.len());
     println!(
-        "audit         {} recorded = {} done + {} dead + {} paused + {} retrying + {} queued; {} unaccounted, {} rung again",
+        "audit         {} recorded = {} done + {} dead + {} cancelled + {} waiting + {} queued; {} unaccounted, {} attended to",
         account.recorded,
         account.done,
         account.dead,
-        account.paused,
-        account.retrying,
+        account.cancelled,
+        account.waiting,
         account.queued,
         account.unaccounted(),
-        account.rung,
+        account.attended,
     );
     println!("took          {:.0} s\n", took.as_secs_f64());
     for Violation { kind, what } in violations.iter().take(VIOLATIONS_TOLD_MAX) {

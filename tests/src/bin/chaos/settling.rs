@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// How long it may take until all is settled: three times what a killed worker's doorbell takes to come back, and what the
-/// auditor waits before it rings for what was never rung.
+/// auditor waits before it attends to what was never rung.
 const SETTLED_MAX: Duration = Duration::from_secs(5 * 60);
 /// The wait between two looks at the whole ledger.
 const LOOK: Duration = Duration::from_secs(3);
@@ -45,8 +45,8 @@ impl Standing {
     }
 }
 
-/// Waits until every delivery is done and, unless it has to be quick, no doorbell is left that could ring for one of them again. What is dead is redriven; for what nobody rang, the auditor is
-/// started again and again.
+/// Waits until every delivery is done and, unless it has to be quick, no doorbell is left that could ring for one of them again. What is dead is redriven; for what nobody rang and for what waits, auditor
+/// and dispatcher are started again and again.
 pub(crate) async fn settle(stack: &Stack, run: &str, planned: &[Planned], quick: bool, clock: Instant) -> Standing {
     let began = Instant::now();
     let mut told: Option<Instant> = None;
@@ -73,6 +73,7 @@ pub(crate) async fn settle(stack: &Stack, run: &str, planned: &[Planned], quick:
         } else {
             audit::deployed(stack).await;
         }
+        start(stack, "DispatcherFunctionName", &json!({})).await;
         tokio::time::sleep(LOOK).await;
     }
 }

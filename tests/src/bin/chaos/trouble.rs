@@ -17,7 +17,7 @@ const OFTEN: u64 = 25;
 const RARELY: u64 = 6;
 
 /// Every AWS call that the functions make, and how often it is broken.
-const CALLS: [(&str, &str, &str, u64); 25] = [
+const CALLS: [(&str, &str, &str, u64); 28] = [
     ("receiver", "dynamodb", "PutItem", OFTEN),
     ("receiver", "dynamodb", "GetItem", RARELY),
     ("receiver", "dynamodb", "Query", OFTEN),
@@ -36,8 +36,11 @@ const CALLS: [(&str, &str, &str, u64); 25] = [
     ("auditor", "dynamodb", "BatchGetItem", RARELY),
     ("auditor", "dynamodb", "GetItem", RARELY),
     ("auditor", "dynamodb", "PutItem", RARELY),
-    ("auditor", "sqs", "SendMessage", RARELY),
-    ("auditor", "sqs", "SendMessageBatch", RARELY),
+    ("auditor", "dynamodb", "UpdateItem", RARELY),
+    ("dispatcher", "dynamodb", "Query", RARELY),
+    ("dispatcher", "dynamodb", "BatchGetItem", RARELY),
+    ("dispatcher", "dynamodb", "UpdateItem", RARELY),
+    ("dispatcher", "sqs", "SendMessageBatch", RARELY),
     ("redrive", "dynamodb", "GetItem", RARELY),
     ("redrive", "sqs", "ReceiveMessage", RARELY),
     ("redrive", "sqs", "SendMessage", RARELY),
@@ -62,7 +65,7 @@ const WAYS: [Action; 9] = [
 const DELAY_MILLIS: u64 = 300;
 /// How long a destination stays in a mood.
 const MOOD: Duration = Duration::from_secs(3);
-/// How often the operator sends on what is dead, and the auditor is started besides its schedule.
+/// How often the operator sends on what is dead, and auditor and dispatcher are started besides their schedules.
 const OPERATED: Duration = Duration::from_secs(10);
 
 /// The faults of a run on the wire: every way to break every call, each by itself, so that what happened can be told.
@@ -136,11 +139,12 @@ fn mood(rng: &mut Rng) -> Value {
     }
 }
 
-/// An operator who redrives, and the auditor, while all of this happens: they meet faults too.
+/// An operator who redrives, the auditor and the dispatcher, while all of this happens: they meet faults too.
 pub(crate) async fn operate(stack: &Stack) {
     loop {
         tokio::time::sleep(OPERATED).await;
         start(stack, "AuditorFunctionName", &json!({})).await;
+        start(stack, "DispatcherFunctionName", &json!({})).await;
         for manner in &MANNERS {
             start(stack, "RedriveFunctionName", &json!({"destination": manner.destination})).await;
         }

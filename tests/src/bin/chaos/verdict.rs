@@ -132,7 +132,7 @@ fn customers(planned: &[Planned], found: &Found, say: &mut impl FnMut(Kind, Stri
     }
 }
 
-/// The books balance, everything in them is done, and nobody had to be rung for.
+/// The books balance, everything in them is done, and nobody had to be attended to.
 pub(crate) fn audit(account: &Account, expected: u64) -> Option<Violation> {
     let balanced = Account { recorded: expected, done: expected, ..Account::default() };
     let what = || format!("the auditor should find {balanced:?} and finds {account:?}");
@@ -248,7 +248,7 @@ mod tests {
 
     #[test]
     fn what_is_recorded_and_not_done_is_stuck() {
-        for status in ["queued", "retrying", "dead"] {
+        for status in ["queued", "waiting", "dead"] {
             check(&[Kind::Stuck], |planned, _, found| {
                 let of = found.entries.deliveries.get_mut(&planned[first(planned, "github")].key()).unwrap();
                 of.insert("ci".to_owned(), status.to_owned());
@@ -264,7 +264,7 @@ mod tests {
         for bad in [
             Account { done: 2, ..good.clone() },
             Account { done: 2, queued: 1, ..good.clone() },
-            Account { rung: 1, ..good.clone() },
+            Account { attended: 1, ..good.clone() },
         ] {
             assert!(audit(&bad, 3).is_some(), "{bad:?}");
         }
