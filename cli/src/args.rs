@@ -1,5 +1,7 @@
 //! What can be said on the command line.
 
+mod deliveries;
+
 use std::{path::PathBuf, time::Duration};
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
@@ -8,6 +10,8 @@ use shared::{
     names::{DestinationName, EventId, EventType, SourceName},
     time::Timestamp,
 };
+
+pub use deliveries::{CancelArgs, DeliveriesArgs, DeliveriesCommand};
 
 /// Verify, send and describe webhooks with the same code that the receiver runs.
 ///
@@ -34,6 +38,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Look at events of a stack and at what is in quarantine beside them, and settle that
     Events(EventsArgs),
+    /// End a delivery that is not to be tried any more
+    Deliveries(DeliveriesArgs),
     /// Tell how destinations of a stack are, pause one, or let it go on; hand out its key, or rotate that
     Destinations(DestinationsArgs),
     /// Look at the keys that prove a source's webhooks, and replace one that got out
@@ -269,11 +275,11 @@ pub struct DestinationsArgs {
 /// The commands about destinations.
 #[derive(Debug, Subcommand)]
 pub enum DestinationsCommand {
-    /// Tell whether a destination is paused, and how its circuit is
+    /// Tell whether a destination is paused, how its circuit is, and how much waits for it
     Show(DestinationArgs),
     /// Let deliveries to a destination wait until it is resumed; no attempt of theirs is spent
     Pause(PauseArgs),
-    /// Let a paused destination go on, and forget how it failed; what waits there is rung for within two minutes
+    /// Let a paused destination go on, and forget how it failed; what waits there is sent on, beginning within a minute
     Resume(DestinationArgs),
     /// Print the key that a destination verifies our signatures with: a secret, but for v1a
     Key(DestinationKeyArgs),
@@ -399,7 +405,7 @@ pub struct PauseArgs {
     pub reason: String,
 }
 
-/// Longest reason of a pause, in characters.
+/// Longest reason of a pause or a cancellation, in characters.
 pub const REASON_CHARS_MAX: usize = 200;
 
 fn reason(text: &str) -> Result<String, String> {

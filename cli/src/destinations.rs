@@ -4,7 +4,7 @@ use std::{io::Write, path::Path};
 
 use shared::{
     config::Gateway,
-    ledger::{DestinationState, Pause},
+    ledger::{COUNTED_MAX, DestinationState, Pause, WaitingCount},
     names::DestinationName,
     time::Timestamp,
 };
@@ -22,8 +22,10 @@ pub(crate) async fn run(args: &DestinationsArgs, mut surroundings: Surroundings,
     match &args.command {
         DestinationsCommand::Show(args) => {
             let is_known = known(args)?;
-            let state = Stack::find(&args.stack).await?.ledger.destination_state(&args.destination).await?;
+            let ledger = Stack::find(&args.stack).await?.ledger;
+            let state = ledger.destination_state(&args.destination).await?;
             write!(out, "{}", described(&args.destination, &state, now))?;
+            write!(out, "{}", waiting(&ledger.count_waiting(&args.destination).await?, now))?;
             if !is_known {
                 writeln!(out, "whether there is such a destination was not looked up: give the configuration with --config")?;
             }
@@ -43,9 +45,7 @@ pub(crate) async fn run(args: &DestinationsArgs, mut surroundings: Surroundings,
             known(args)?;
             let was_paused = Stack::find(&args.stack).await?.ledger.resume(&args.destination).await?;
             match was_paused {
-                true => {
-                    writeln!(out, "{} goes on: what waited is rung for by the next audit, within two minutes", args.destination)?
-                }
+                true => writeln!(out, "{} goes on: what waits is sent on, beginning within a minute", args.destination)?,
                 false => writeln!(out, "{} was not paused; its circuit is closed", args.destination)?,
             }
         }
@@ -75,11 +75,17 @@ fn known(args: &DestinationArgs) -> Result<bool, Stop> {
 fn described(name: &DestinationName, state: &DestinationState, now: Timestamp) -> String {
     let pause = match &state.pause {
         // A person's text, or a destination's.
-        Some(pause) => format!("paused since {}: {}", pause.at.to_rfc3339(), pause.reason.escape_debug()),
+        Some(pause) => {
+            let by = if pause.by_person { "a person" } else { "the gateway" };
+            format!("paused since {} by {by}: {}", pause.at.to_rfc3339(), pause.reason.escape_debug())
+        }
         None => "not paused".to_owned(),
     };
     let circuit = &state.circuit;
     let circuit = match (circuit.open_until, circuit.window_at) {
+        (Some(until), _) if now < until && circuit.was_asked => {
+            format!("left alone until {}, since it asked for it", until.to_rfc3339())
+        }
         (Some(until), _) if now < until => format!("open until {}, for the {}. time", until.to_rfc3339(), circuit.openings),
         (Some(_), _) => "open; the next delivery is its probe".to_owned(),
         (None, Some(since)) => {
@@ -96,9 +102,20 @@ fn described(name: &DestinationName, state: &DestinationState, now: Timestamp) -
     format!("destination {name}\npause       {pause}\ncircuit     {circuit}\n{refused}")
 }
 
+fn waiting(count: &WaitingCount, now: Timestamp) -> String {
+    let number = if count.deliveries >= COUNTED_MAX { format!("{COUNTED_MAX} or more") } else { count.deliveries.to_string() };
+    match count.first_at {
+        None => "waiting     nothing\n".to_owned(),
+        Some(first_at) => {
+            let due = if first_at <= now { "is due since" } else { "is due at" };
+            format!("waiting     {number}; the first {due} {}\n", first_at.to_rfc3339())
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use shared::ledger::{Circuit, Pause};
+    use shared::ledger::Circuit;
 
     use super::*;
 
@@ -126,12 +143,23 @@ mod tests {
         let refused = DestinationState { refused_events: 2, ..DestinationState::default() };
         assert!(described(&name, &refused, now).contains("refused     2 different events in a row"));
         let pause = Pause { at: now, reason: "a\u{1b}b".to_owned(), by_person: true };
-        assert!(told(Some(pause), Circuit::default()).contains("paused since 2023-11-14T22:13:20Z: a\\u{1b}b\n"));
+        assert!(told(Some(pause), Circuit::default()).contains("paused since 2023-11-14T22:13:20Z by a person: a\\u{1b}b\n"));
         let open = |open_until| Circuit { open_until: Some(open_until), openings: 2, ..Circuit::default() };
         let later = Timestamp::from_seconds(1_700_000_030);
         assert!(told(None, open(later)).contains("open until 2023-11-14T22:13:50Z, for the 2. time\n"));
         assert!(told(None, open(now)).contains("open; the next delivery is its probe\n"));
+        let asked = Circuit { was_asked: true, ..open(later) };
+        assert!(told(None, asked).contains("left alone until 2023-11-14T22:13:50Z, since it asked for it\n"));
         let troubled = Circuit { window_at: Some(now), failures: 3, successes: 1, ..Circuit::default() };
         assert!(told(None, troubled).contains("closed; 3 failed and 1 arrived since 2023-11-14T22:13:20Z\n"));
+    }
+
+    #[test]
+    fn what_waits_is_counted_and_the_first_of_it_is_told() {
+        let now = Timestamp::from_seconds(1_700_000_000);
+        assert_eq!(waiting(&WaitingCount::default(), now), "waiting     nothing\n");
+        let count = |deliveries, first_at| waiting(&WaitingCount { deliveries, first_at: Some(first_at) }, now);
+        assert_eq!(count(3, now), "waiting     3; the first is due since 2023-11-14T22:13:20Z\n");
+        assert!(count(COUNTED_MAX, Timestamp::from_seconds(1_700_000_060)).contains("100000 or more; the first is due at 2023"));
     }
 }

@@ -8,6 +8,7 @@ mod advice;
 pub mod args;
 mod capture;
 mod check;
+mod deliveries;
 mod destination_keys;
 mod destinations;
 mod events;
@@ -122,6 +123,7 @@ pub async fn run(cli: Cli, surroundings: Surroundings, out: &mut impl Write) -> 
         Command::Providers(args) => providers::run(&args, out),
         Command::Check(args) => check::run(&args, surroundings, out),
         Command::Events(args) => events::run(&args, surroundings.now, out).await,
+        Command::Deliveries(args) => deliveries::run(&args, surroundings.now, out).await,
         Command::Destinations(args) => destinations::run(&args, surroundings, out).await,
         Command::Keys(args) => keys::run(&args, surroundings, out).await,
     }

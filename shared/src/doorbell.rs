@@ -1,6 +1,7 @@
 //! The SQS message that names a delivery and carries no payload.
 //!
-//! On a FIFO queue each has a group as well, of which SQS hands out one after another.
+//! On a FIFO queue each has a group as well, of which SQS hands out one after another. On a standard queue each says its destination as its
+//! group, which makes the queue fair: where one destination has many messages in the workers' hands, those of others come first.
 
 use std::time::Duration;
 
@@ -95,9 +96,9 @@ impl Group {
     }
 }
 
-/// What a FIFO queue must be told with a message; no other queue is told anything.
+/// What a queue is told of a message beside its body.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Fifo {
+struct Grouping {
     group_id: Option<String>,
     deduplication_id: Option<String>,
 }
@@ -164,7 +165,7 @@ impl Bell {
     pub async fn ring_in(&self, doorbells: &[Doorbell], group: impl Fn(&Doorbell) -> Group) -> Result<(), RingError> {
         let failed = |unrung, reason| RingError { unrung, all: doorbells.len(), reason };
         if let [only] = doorbells {
-            let Fifo { group_id, deduplication_id } = self.fifo(|| group(only));
+            let Grouping { group_id, deduplication_id } = self.grouping(Some(only), || group(only));
             let send = self.client.send_message().queue_url(&self.queue_url).message_body(only.to_json());
             let send = send.set_message_group_id(group_id).set_message_deduplication_id(deduplication_id);
             return send.send().await.map(drop).map_err(|error| failed(1, aws::describe(&error)));
@@ -194,7 +195,7 @@ impl Bell {
         let attribute = MessageAttributeValue::builder().data_type("String").string_value(printable(reason)).build();
         let attribute = attribute.map_err(|error| RingError { unrung: 1, all: 1, reason: error.to_string() })?;
         // No letter waits for another: what is dead has no order.
-        let Fifo { group_id, deduplication_id } = self.fifo(Group::of_its_own);
+        let Grouping { group_id, deduplication_id } = self.grouping(None, Group::of_its_own);
         let send = self.client.send_message().queue_url(&self.queue_url).message_body(body);
         let send = send.set_message_group_id(group_id).set_message_deduplication_id(deduplication_id);
         let sent = send.message_attributes(REASON_ATTRIBUTE, attribute).send().await;
@@ -208,7 +209,7 @@ impl Bell {
         group: &impl Fn(&Doorbell) -> Group,
     ) -> Result<Option<String>, String> {
         let entries = batch.enumerate().map(|(index, (doorbell, delay))| {
-            let Fifo { group_id, deduplication_id } = self.fifo(|| group(doorbell));
+            let Grouping { group_id, deduplication_id } = self.grouping(Some(doorbell), || group(doorbell));
             let entry = SendMessageBatchRequestEntry::builder().id(index.to_string()).message_body(doorbell.to_json());
             let entry = entry.set_delay_seconds(delay);
             entry.set_message_group_id(group_id).set_message_deduplication_id(deduplication_id).build()
@@ -219,12 +220,13 @@ impl Bell {
         Ok(answer.failed().first().map(|entry| format!("{}: {}", entry.code(), entry.message().unwrap_or_default())))
     }
 
-    fn fifo(&self, group: impl FnOnce() -> Group) -> Fifo {
+    fn grouping(&self, doorbell: Option<&Doorbell>, group: impl FnOnce() -> Group) -> Grouping {
         if !self.is_fifo() {
-            return Fifo::default();
+            let group_id = doorbell.map(|doorbell| doorbell.destination.to_string());
+            return Grouping { group_id, deduplication_id: None };
         }
         // The ledger knows a doorbell that rings twice. SQS must not drop one: the first may be the one that was lost.
-        Fifo { group_id: Some(group().0), deduplication_id: Some(unique()) }
+        Grouping { group_id: Some(group().0), deduplication_id: Some(unique()) }
     }
 }
 
@@ -272,12 +274,16 @@ mod tests {
     }
 
     #[test]
-    fn only_a_fifo_queue_is_told_a_group_and_each_time_another_id() {
+    fn a_fifo_queue_is_told_a_group_and_each_time_another_id_and_any_other_the_destination() {
+        let json = r#"{"source":"s","event_id":"7","destination":"ci","replay":0}"#;
+        let doorbell: Doorbell = serde_json::from_str(json).unwrap();
         let standard = bell("https://sqs.example/1/doorbells");
-        assert_eq!(standard.fifo(|| panic!("nobody asks for it")), Fifo::default());
+        let told = standard.grouping(Some(&doorbell), || panic!("nobody asks for it"));
+        assert_eq!(told, Grouping { group_id: Some("ci".to_owned()), deduplication_id: None });
+        assert_eq!(standard.grouping(None, || panic!("nobody asks for it")), Grouping::default());
         let fifo = bell("https://sqs.example/1/doorbells.fifo");
         let group = || Group("g".to_owned());
-        let (first, second) = (fifo.fifo(group), fifo.fifo(group));
+        let (first, second) = (fifo.grouping(Some(&doorbell), group), fifo.grouping(Some(&doorbell), group));
         assert_eq!((first.group_id.as_deref(), &second.group_id), (Some("g"), &first.group_id));
         assert!(first.deduplication_id.is_some());
         assert_ne!(first.deduplication_id, second.deduplication_id);

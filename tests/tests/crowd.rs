@@ -14,7 +14,7 @@ use http::StatusCode;
 use shared::{config::Gateway, time::Timestamp};
 use tests::{
     lambda,
-    model::{Aws, DEAD_LETTER_QUEUE, DOORBELL_QUEUE, Settings},
+    model::{Aws, DEAD_LETTER_QUEUE, DOORBELL_QUEUE, Item, LEDGER_TABLE, Number, Settings, Value},
     providers::Provider,
     simulation::clock,
     strangers,
@@ -25,6 +25,8 @@ use worker::{Answer, Exchange, Failure, Handlers, Post};
 const SECRET: &str = "bWFkZS11cC1zZWNyZXQtb2YtdGhlLXNpbXVsYXRpb24=";
 /// The least that the template allows: a few workers, so that a crowd is soon there.
 const WORKERS: usize = 2;
+/// As many as there are unless the operator says otherwise (`WorkerConcurrencyMax`).
+const WORKERS_DEFAULT: usize = 20;
 
 /// Destinations, each with its status and the time that it takes; when each event arrived where it was taken.
 #[derive(Clone, Default)]
@@ -88,8 +90,12 @@ impl Crowd {
 
     /// What Lambda does for so long: a batch for each worker that is free, and a dispatcher each minute.
     async fn work_for(&self, time: Duration) {
+        self.work_with(WORKERS, time).await;
+    }
+
+    async fn work_with(&self, workers: usize, time: Duration) {
         let until = clock::now().plus(time);
-        let workers = join_all((0..WORKERS).map(async |number| {
+        let pool = join_all((0..workers).map(async |number| {
             let name = format!("worker-{number}");
             let worker = self.aws.worker(&name, self.gateway.clone(), self.destinations.clone(), Handlers::new(Vec::new()));
             while clock::now() < until {
@@ -101,7 +107,42 @@ impl Crowd {
                 lambda::invoke(&self.aws, &worker, &format!("{name}-{}", clock::now().millis()), &messages).await;
             }
         }));
-        join(workers, lambda::dispatch_for(&self.aws, &self.gateway, WORKERS as u32, time)).await;
+        join(pool, lambda::dispatch_for(&self.aws, &self.gateway, workers as u32, time)).await;
+    }
+
+    /// Lets so many deliveries wait for a destination, which are due: each as the first one there, of an event of its own.
+    fn waiting(&self, destination: &str, count: usize) {
+        let ledger = |sk: &str| self.aws.item(LEDGER_TABLE, &format!("{destination}#event-0"), sk).unwrap();
+        let (event, delivery) = (ledger("event"), ledger(&format!("delivery#{destination}")));
+        let text = |text: String| Value::S(text);
+        let now = clock::now().millis();
+        for number in 0..count {
+            let key = format!("{destination}#waits-{number}");
+            let mut event = (*event).clone();
+            event.insert("pk".to_owned(), text(key.clone()));
+            event.insert("by_time_sk".to_owned(), text(format!("{now:013}#waits-{number}")));
+            let mut delivery = (*delivery).clone();
+            delivery.insert("pk".to_owned(), text(key.clone()));
+            delivery.insert("status".to_owned(), text("waiting".to_owned()));
+            delivery.insert("next_at".to_owned(), Value::N(Number::whole(now.into())));
+            delivery.insert("attention_pk".to_owned(), text(format!("wait#{destination}#{}", number % 8)));
+            delivery.insert("attention_sk".to_owned(), text(format!("{now:013}#{key}")));
+            self.aws.put_item(LEDGER_TABLE, event);
+            self.aws.put_item(LEDGER_TABLE, delivery);
+        }
+        let mut state = self
+            .aws
+            .item(LEDGER_TABLE, &format!("destination#{destination}"), "state")
+            .map_or_else(Item::new, |state| (*state).clone());
+        let register = [
+            ("pk", format!("destination#{destination}")),
+            ("sk", "state".to_owned()),
+            ("attention_pk", "waiting".to_owned()),
+            ("attention_sk", destination.to_owned()),
+        ];
+        state.extend(register.map(|(name, value)| (name.to_owned(), text(value))));
+        state.insert("waiting_until".to_owned(), Value::N(Number::whole((now + 7_200_000).into())));
+        self.aws.put_item(LEDGER_TABLE, state);
     }
 
     fn arrived_at(&self, id: &str) -> Option<Timestamp> {
@@ -169,3 +210,56 @@ async fn a_delivery_that_waits_for_long_holds_no_message() {
     crowd.work_for(Duration::from_secs(60)).await;
     assert!(crowd.aws.counts(DOORBELL_QUEUE) == Default::default(), "nothing is in flight");
 }
+
+/// How long events come to the healthy destination, in seconds, in which a hundred thousand deliveries wait for others; `CROWD_SECONDS=600` is the
+/// long form.
+fn crowd_seconds() -> u64 {
+    std::env::var("CROWD_SECONDS").map_or(15, |seconds| seconds.parse().unwrap())
+}
+
+/// How long each event takes, from its acceptance to its arrival, of those that come to the healthy destination while so many deliveries wait
+/// for ten that are dead.
+async fn healthy_beside(waiting: usize) -> Vec<Duration> {
+    const DEAD: [&str; 10] = ["dead-0", "dead-1", "dead-2", "dead-3", "dead-4", "dead-5", "dead-6", "dead-7", "dead-8", "dead-9"];
+    const EVERY: Duration = Duration::from_millis(10);
+    let dead = DEAD.map(|name| (name, "", 500, Duration::from_millis(100)));
+    let all: Vec<_> = [HEALTHY].into_iter().chain(dead).collect();
+    let crowd = Crowd::new(Settings::posthouse(), &all);
+    // One of each is accepted, and the others are copies of what that left in the ledger.
+    for name in DEAD {
+        crowd.accept(name, "event-0").await;
+    }
+    crowd.work_with(WORKERS_DEFAULT, Duration::from_secs(1)).await;
+    for name in DEAD {
+        crowd.waiting(name, waiting / DEAD.len());
+    }
+    let seconds = crowd_seconds();
+    let mut sent_at = Vec::new();
+    let senders = async {
+        // When the dispatcher begins.
+        sleep(Duration::from_secs(57)).await;
+        for number in 0..seconds * 100 {
+            let id = format!("event-{number}");
+            sent_at.push((format!("healthy#{id}"), clock::now()));
+            crowd.accept("healthy", &id).await;
+            sleep(EVERY).await;
+        }
+    };
+    join(senders, crowd.work_with(WORKERS_DEFAULT, Duration::from_secs(57 + seconds + 10))).await;
+    let tried = crowd.aws.items(LEDGER_TABLE).iter().filter(|item| item.contains_key("history")).count();
+    assert!(waiting == 0 || tried >= 2 * DEAD.len(), "{tried}: those who wait are tried meanwhile");
+    sent_at.iter().map(|(id, sent_at)| crowd.arrived_at(id).expect("it arrives").since(*sent_at)).collect()
+}
+
+/// A hundred events a second, at the default of twenty workers.
+#[tokio::test(start_paused = true)]
+async fn a_hundred_thousand_that_wait_delay_nobody_else() {
+    let (alone, beside) = (healthy_beside(0).await, healthy_beside(100_000).await);
+    let worst = |times: &[Duration]| times.iter().max().copied().unwrap();
+    let (alone_worst, beside_worst) = (worst(&alone), worst(&beside));
+    println!("{} events: at most {alone_worst:?} alone, {beside_worst:?} beside a hundred thousand that wait", beside.len());
+    assert!(beside_worst <= alone_worst + DELAYED_MAX, "{alone_worst:?}, {beside_worst:?}");
+}
+
+/// How much later a delivery is at the most because of what waits for others.
+const DELAYED_MAX: Duration = Duration::from_secs(1);

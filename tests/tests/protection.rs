@@ -19,7 +19,7 @@ use shared::{
     config::Gateway,
     doorbell::{Bell, Doorbell, Group},
     event::{BodyDigest, Event, EventKey},
-    ledger::{Delivery, Ledger, Pause, Recorded, Status},
+    ledger::{Cancellation, Delivery, Ledger, Pause, Recorded, Status},
     names::{DestinationName, EventId, EventType, SourceName},
 };
 use tests::{
@@ -47,6 +47,8 @@ struct Script {
     asked: Vec<(Duration, String)>,
     at_once: usize,
     at_once_max: usize,
+    /// What it says with every 429, in seconds.
+    retry_after: Option<u64>,
 }
 
 impl Scripted {
@@ -83,8 +85,13 @@ impl Exchange for Scripted {
             (script.answers.pop_front().or(script.always).unwrap_or(200), script.takes)
         };
         sleep(takes).await;
-        self.0.lock().unwrap().at_once -= 1;
-        Ok(Answer::of(StatusCode::from_u16(status).unwrap()))
+        let mut script = self.0.lock().unwrap();
+        script.at_once -= 1;
+        let mut answer = Answer::of(StatusCode::from_u16(status).unwrap());
+        if let Some(seconds) = script.retry_after.filter(|_| status == 429) {
+            answer.headers.insert("retry-after", seconds.into());
+        }
+        Ok(answer)
     }
 }
 
@@ -685,6 +692,72 @@ async fn a_delivery_whose_event_has_expired_ends_once_with_one_dead_letter() {
     assert_eq!(stack.aws.messages(DEAD_LETTER_QUEUE).len(), 1);
     assert_eq!(stack.aws.counts(DOORBELL_QUEUE), Default::default());
     assert_eq!(stack.destination.asked().len(), 0);
+}
+
+/// Whatever it was doing, but while a worker is at it; and no redrive brings it back.
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_delivery_is_tried_no_more() {
+    let stack = Stack::new("backoff_seconds = [600]\ntimeout_seconds = 10", "");
+    let event = async |id: &str| {
+        let key = EventKey { source: SourceName::parse("partner").unwrap(), event_id: EventId::parse(id).unwrap() };
+        stack.ledger.find(&key, clock::now()).await.unwrap().unwrap().0
+    };
+    let cancel = async |id: &str| stack.ledger.cancel(&event(id).await, &ci(), "by hand", clock::now()).await.unwrap();
+    // It waits; it is dead; nobody has begun it; it is done.
+    stack.destination.answers([500, 422]);
+    for id in ["waits", "dead"] {
+        stack.send(id, "{}").await;
+        stack.work_once().await;
+    }
+    stack.send("done", "{}").await;
+    stack.work_once().await;
+    stack.send("queued", "{}").await;
+    for id in ["waits", "dead", "queued"] {
+        assert_eq!(cancel(id).await, Cancellation::Cancelled, "{id}");
+        assert_eq!(cancel(id).await, Cancellation::Cancelled, "{id}: twice is once");
+    }
+    assert_eq!(cancel("done").await, Cancellation::AlreadyDone);
+    // A worker is at it.
+    stack.destination.takes(Duration::from_secs(5));
+    stack.send("held", "{}").await;
+    let (_, answer) = join(stack.work_once(), async {
+        sleep(Duration::from_secs(1)).await;
+        cancel("held").await
+    })
+    .await;
+    assert!(matches!(answer, Cancellation::HeldUntil(_)), "{answer:?}");
+    let asked = stack.destination.asked().len();
+    let plan = redrive::Plan::read(serde_json::json!({"all": true})).unwrap();
+    let deadline = clock::now().plus(Duration::from_secs(900));
+    let report = stack.aws.redrive("redrive").run(&plan, deadline, clock::now).await.unwrap();
+    assert_eq!((report.already_done, report.redriven), (1, 0), "{report:?}");
+    stack.work_for(Duration::from_secs(3600)).await;
+    assert_eq!(stack.destination.asked().len(), asked);
+    assert_eq!(stack.statuses(["waits", "dead", "queued"]).await, [Some(Status::Cancelled); 3]);
+    assert_eq!(stack.aws.counts(DEAD_LETTER_QUEUE), Default::default());
+}
+
+/// Its word counts for all that goes there, at the most for a quarter of an hour; then one finds out.
+#[tokio::test(start_paused = true)]
+async fn a_destination_that_asks_to_be_left_alone_is_asked_nothing_by_anybody() {
+    for (asks, left_alone) in [(20, 20), (600, 600), (24 * 3600, 15 * 60)] {
+        let stack = Stack::new("circuit = { enabled = false }", "");
+        stack.destination.0.lock().unwrap().retry_after = Some(asks);
+        stack.destination.answers([429]);
+        stack.send("first", "{}").await;
+        stack.work_once().await;
+        stack.send_all(["b", "c", "d"]).await;
+        stack.work_for(Duration::from_secs(left_alone - 1)).await;
+        assert_eq!(stack.destination.ids(), ["first"], "{asks}");
+        assert_eq!(stack.delivery("b").await.map_or(0, |delivery| delivery.attempts), 0);
+        stack.work_for(Duration::from_secs(300)).await;
+        assert_eq!(stack.statuses(["b", "c", "d"]).await, [Some(Status::Done); 3], "{asks}");
+        let state = stack.ledger.destination_state(&ci()).await.unwrap();
+        assert_eq!(state.circuit, Default::default(), "{asks}");
+        let mut times: Vec<_> = stack.destination.asked().into_iter().map(|(at, _)| at.as_secs()).collect();
+        times.dedup();
+        assert!(times[1] - times[0] >= left_alone, "{times:?}");
+    }
 }
 
 /// What was erased by an operator, who takes the event first.

@@ -52,7 +52,7 @@ pub struct Report {
     pub matched: u64,
     /// Those sent on again.
     pub redriven: u64,
-    /// Those whose delivery was done after all: taken out of the dead-letter queue, and nothing else.
+    /// Those whose delivery was done after all, or cancelled: taken out of the dead-letter queue, and nothing else.
     pub already_done: u64,
     /// Those whose event is no longer in the ledger: left where they are.
     pub missing: u64,
@@ -82,7 +82,7 @@ enum Judgement {
     Missing,
     /// It could not be looked up.
     Failed,
-    /// Its delivery is done after all.
+    /// Its delivery is done after all, or was cancelled.
     AlreadyDone,
     /// This doorbell brings its delivery on.
     Redrive(Doorbell),
@@ -140,7 +140,8 @@ impl Redrive {
         // What an expired event of the same id left behind is not this event's.
         let delivery = self.ledger.delivery(&key, &doorbell.destination).await?.filter(|found| found.generation == received_at);
         let replay = match delivery {
-            Some(delivery) if delivery.status == Status::Done => return Ok(Judgement::AlreadyDone),
+            // A person who has ended it meant that.
+            Some(delivery) if matches!(delivery.status, Status::Done | Status::Cancelled) => return Ok(Judgement::AlreadyDone),
             // One more than it has seen: rung twice, it is the same replay, and runs once.
             Some(delivery) if delivery.status == Status::Dead => delivery.replay.saturating_add(1),
             Some(delivery) => delivery.replay,

@@ -25,6 +25,7 @@
 
 mod attributes;
 pub mod audit;
+mod cancel;
 mod content;
 mod delivery;
 mod destination;
@@ -43,6 +44,7 @@ mod waiting;
 use aws_config::SdkConfig;
 use aws_sdk_dynamodb::{Client, types::AttributeValue};
 
+pub use cancel::Cancellation;
 pub use content::{CONTENT_CLAIM_SECONDS, ContentTypes, SignedContent};
 pub use delivery::{Bid, Claim, Delivery, DoneAs, Ended, FailureRecord, Finish, Lease, Outcome, Parking, Status, Wait, Why};
 pub use destination::{Circuit, DestinationState, Loaded, Pause};

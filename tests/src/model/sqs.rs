@@ -166,7 +166,7 @@ struct NewMessage {
     delay_seconds: Option<u64>,
     #[serde(default)]
     message_attributes: Json,
-    /// For fair queues as well: there, who a message is of changes nothing in the model, where no tenant is noisy.
+    /// Of a standard queue: whose it is, see [`quiet`].
     message_group_id: Option<String>,
     message_deduplication_id: Option<String>,
 }
@@ -579,7 +579,8 @@ impl Sqs {
                     let is_taken = |message: &Message| taken.iter().any(|taken: &Message| taken.id == message.id);
                     let messages = self.known(name).messages.iter();
                     let free = messages.filter(|(_, message)| message.visible_at <= now && !is_taken(message));
-                    free.map(|(number, _)| *number).collect()
+                    let free: Vec<u64> = free.map(|(number, _)| *number).collect();
+                    quiet(self.known(name), free, now)
                 }
             };
             if can_be.is_empty() {
@@ -723,6 +724,29 @@ fn heads(queue: &Queue, taken: &[Message], now: Timestamp) -> Vec<u64> {
     let firsts: Vec<(&u64, &Message)> = left.filter(|(_, message)| groups.insert(message.group.as_deref())).collect();
     firsts.into_iter().filter(|(_, message)| message.visible_at <= now).map(|(number, _)| *number).collect()
 }
+
+/// Of the messages of a standard queue that can be taken, those whose group is not noisy, if there are any: a group is, that has more than a
+/// tenth of what is in flight, and thirty messages of its own there. (AWS also looks at the time that a group's messages take, which is not
+/// modelled.) Who has no group is alone.
+///
+/// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-fair-queues-detailed.html>
+fn quiet(queue: &Queue, free: Vec<u64>, now: Timestamp) -> Vec<u64> {
+    let mut in_flight: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut all = 0;
+    for message in queue.messages.values().filter(|message| message.is_in_flight(now)) {
+        all += 1;
+        *in_flight.entry(message.group.as_deref().unwrap_or_default()).or_default() += 1;
+    }
+    let is_noisy = |number: &u64| {
+        let group = queue.messages[number].group.as_deref().unwrap_or_default();
+        !group.is_empty() && in_flight.get(group).is_some_and(|count| *count >= NOISY_MESSAGES_MIN && count * 10 > all)
+    };
+    let quiet: Vec<u64> = free.iter().filter(|number| !is_noisy(number)).copied().collect();
+    if quiet.is_empty() { free } else { quiet }
+}
+
+/// Fewest messages in flight of a group that is noisy.
+const NOISY_MESSAGES_MIN: usize = 30;
 
 /// What receipt handles begin with.
 const HANDLE: &str = "receipt-";

@@ -125,15 +125,31 @@ fn a_destination_that_asks_to_be_left_alone_is_for_all_that_goes_there() {
 fn an_operator_pauses_a_destination_and_lets_it_go_on() {
     journey(async |stack| {
         let told = posthouse(stack, "destinations", &["pause", "pausable", "--reason", "maintenance until noon"]).text;
-        assert!(told.contains("paused since") && told.contains("maintenance until noon"), "{told}");
+        assert!(told.contains("paused since") && told.contains("by a person: maintenance until noon"), "{told}");
         let sample = event(stack, "pausable", "some.type", json!({}));
         stack.accept(&sample).await;
         let paused = stack.reaches(&sample, "pausable", "waiting", SOON).await;
         assert_eq!(paused.attempts, 0);
         stack.silent(&sample.id).await;
         assert!(stack.destination.journal("pausable", &sample.id).await.is_empty());
+        let told = posthouse(stack, "destinations", &["show", "pausable"]).text;
+        assert!(told.contains("waiting     1; the first is due since "), "{told}");
+        let cancelled = event(stack, "pausable", "some.type", json!({}));
+        stack.accept(&cancelled).await;
+        stack.reaches(&cancelled, "pausable", "waiting", SOON).await;
+        let cancel =
+            |rest: &[&str]| posthouse(stack, "deliveries", &[&["cancel", "pausable", &cancelled.id, "pausable"], rest].concat());
+        cancel(&["--dry-run"]).is(0, "would be cancelled");
+        cancel(&["--reason", "sent by hand"]).is(0, "cancelled: nothing tries it any more");
+        cancel(&[]).is(0, "cancelled");
+        posthouse(stack, "deliveries", &["cancel", "pausable", &cancelled.id, "billing"])
+            .is(1, "does not go to billing, but to pausable");
         let told = posthouse(stack, "destinations", &["resume", "pausable"]).text;
         assert!(told.contains("pausable goes on"), "{told}");
         stack.reaches(&sample, "pausable", "done", AUDITED).await;
+        stack.reaches(&cancelled, "pausable", "cancelled", SOON).await;
+        assert!(stack.destination.journal("pausable", &cancelled.id).await.is_empty());
+        posthouse(stack, "deliveries", &["cancel", "pausable", &sample.id, "pausable"]).is(1, "not cancelled: it is done");
+        posthouse(stack, "events", &["show", "pausable", &cancelled.id]).is(0, "cancelled: sent by hand");
     });
 }
