@@ -17,7 +17,7 @@ CARGO := cargo
 LOCAL := --profile local --workspace
 
 .DEFAULT_GOAL := help
-.PHONY: help demo down test fmt lint doc unit simulation faults agreement fuzz journeys chaos infra template licences advisories bench build build-local clean
+.PHONY: help demo down test fmt lint doc unit simulation faults crowds agreement fuzz journeys chaos infra template licences advisories bench build build-local clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -47,13 +47,18 @@ unit: ## unit tests
 	$(CARGO) test $(LOCAL) --lib --bins --locked
 
 simulation: ## histories of the whole gateway in a model of AWS, with faults at every call, in short; what protects destinations; and properties of every preset
-	$(CARGO) test $(LOCAL) --test simulation --test crowd --test protection --test quarantine --test batches --test captured --test front_door --test encoded --test strangers --test agreement --test properties --test reading --test allocation --locked
+	$(CARGO) test $(LOCAL) --test simulation --test crowd --test crowds --test protection --test quarantine --test batches --test captured --test front_door --test encoded --test strangers --test agreement --test properties --test reading --test allocation --locked
 
 faults: ## the same in long: a hundred thousand histories and every pair of faults; HISTORIES=, SEED=, REPLAY=, WRONG=
 	@echo "building for speed (the first time this takes some minutes)"
 	$(CARGO) build --profile faults --workspace --bin faults --locked
 	target/faults/faults $(if $(REPLAY),--replay $(REPLAY),--histories $(or $(HISTORIES),100000) --seed $(or $(SEED),0)) \
 		$(if $(WRONG),--wrong $(WRONG))
+
+crowds: ## crowds at random in long: many destinations of every temper, while calls go wrong; CROWDS=, CROWDS_FROM=, CROWD=seed to see one
+	@echo "building for speed (the first time this takes some minutes)"
+	CROWDS=$(or $(CROWDS),10000) CROWDS_FROM=$(or $(CROWDS_FROM),0) $(if $(CROWD),CROWD=$(CROWD)) \
+		$(CARGO) test --profile faults --workspace --test crowds --locked -- --nocapture no_crowd
 
 agreement: ## a million generated requests, of which command line and receiver must say the same; CASES=, SEED=
 	@echo "building for speed (the first time this takes some minutes)"

@@ -33,6 +33,7 @@ pub mod agreement;
 pub mod captures;
 pub mod certificate;
 pub mod control;
+pub mod crowds;
 pub mod destination;
 pub mod lambda;
 pub mod model;

@@ -389,6 +389,23 @@ async fn a_rate_holds_across_workers_and_each_delivery_waits_once() {
     }
 }
 
+/// Those whose moments have passed by then reserve others.
+#[tokio::test(start_paused = true)]
+async fn a_rate_holds_after_an_outage_too() {
+    let stack = Stack::new("rate = { requests = 1, seconds = 10 }", "");
+    let names: Vec<String> = (0..40).map(|number| format!("e{number}")).collect();
+    stack.send_all(names.iter().map(String::as_str)).await;
+    stack.work_once().await;
+    // Nobody works for a quarter of an hour.
+    sleep(Duration::from_secs(900)).await;
+    stack.work_for(Duration::from_secs(1800)).await;
+    assert_eq!(stack.statuses(names.iter().map(String::as_str)).await, [Some(Status::Done); 40]);
+    let mut asked: Vec<u64> = stack.destination.asked().iter().map(|(at, _)| at.as_secs()).collect();
+    asked.sort_unstable();
+    let within = |from: u64| asked.iter().filter(|at| (from..from + 60).contains(*at)).count();
+    assert!(asked.iter().all(|from| within(*from) <= 8), "{asked:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn those_who_end_a_silence_at_the_same_instant_have_a_moment_each() {
     let stack = Stack::new("", "");

@@ -198,7 +198,7 @@ impl Dispatcher {
                 // Not what it may have at a look is what keeps it, but the workers.
                 let is_full = has_more && share < per_look(looked.state) as usize && !looked.is_probed;
                 if is_full {
-                    let lag = looked.due.since.map_or(0, |since| at.since(since).as_secs());
+                    let lag = looked.due.deliveries.first().map_or(0, |oldest| at.since(oldest.look_at).as_secs());
                     report.lag_seconds = report.lag_seconds.max(lag);
                 }
                 look.is_full |= is_full;
@@ -220,8 +220,7 @@ impl Dispatcher {
         // A FIFO queue knows no delay of a message, and the probe of a gate that was closed goes at once.
         let ahead = if is_probed || self.bell.is_fifo() { 0 } else { AHEAD_SECONDS };
         let due = self.ledger.due(name, now.plus(Duration::from_secs(ahead)), limit).await?;
-        if due.since.is_none() && state.waiting_until.is_some_and(|until| until <= now) && self.ledger.nothing_waits(name).await?
-        {
+        if due.is_empty && state.waiting_until.is_some_and(|until| until <= now) && self.ledger.nothing_waits(name).await? {
             self.ledger.unregister(name, state).await?;
         }
         Ok(Looked { name, state, is_probed, due })

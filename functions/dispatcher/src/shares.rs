@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use shared::{config::Destination, ledger::DestinationState};
 
-use crate::LOOK_SECONDS;
+use crate::AHEAD_SECONDS;
 
 /// How many deliveries of a destination are sent on at its first look after its gate was opened.
 pub(crate) const FIRST_LOOK: u32 = 1;
@@ -25,12 +25,13 @@ pub(crate) fn next_per_look(state: &DestinationState, destination: Option<&Desti
     }
 }
 
-/// The most of a destination that makes sense: what its rate lets through between two looks, and what all workers together take.
+/// The most of a destination that makes sense: what its rate lets through in the time that is looked ahead, so that each can be sent for its
+/// moment; and what all workers together take.
 fn most_of(destination: Option<&Destination>, most: u32) -> u32 {
     let rate = destination.and_then(|destination| destination.rate).map(|rate| {
         let millis = rate.interval.as_millis().max(1);
-        let between_looks = Duration::from_secs(LOOK_SECONDS).as_millis() / millis;
-        u32::try_from(between_looks).unwrap_or(u32::MAX).saturating_add(rate.burst)
+        let ahead = Duration::from_secs(AHEAD_SECONDS).as_millis() / millis;
+        u32::try_from(ahead).unwrap_or(u32::MAX).saturating_add(rate.burst)
     });
     rate.map_or(most, |rate| rate.min(most)).max(FIRST_LOOK)
 }
@@ -93,6 +94,6 @@ mod tests {
             "[destinations.ci]\ntype = \"http\"\nurl = \"https://a.b\"\nsecret = \"a\"\nrate = { requests = 2, burst = 3 }";
         let gateway = Gateway::parse(config, "gateway.toml").unwrap();
         let destination = gateway.destinations.values().next();
-        assert_eq!(next_per_look(&state(100), destination, true, 200), 2 * LOOK_SECONDS as u32 + 3);
+        assert_eq!(next_per_look(&state(100), destination, true, 2000), 2 * AHEAD_SECONDS as u32 + 3);
     }
 }

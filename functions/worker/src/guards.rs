@@ -21,8 +21,8 @@ pub const CIRCUIT_ATTEMPTS_MIN: u32 = 20;
 /// How long a worker itself waits for the moment that a rate allows, in milliseconds; what has to wait longer comes again.
 pub const RATE_PATIENCE_MILLIS: u64 = 1000;
 /// For how long after its moment a reservation of the rate is good, in seconds. Later, the moment is gone: those who come late, as after
-/// an outage, would else come all at once.
-pub const RESERVATION_SECONDS: u64 = 60;
+/// an outage, would else come all at once. So a minute sees a sixth more than the rate at the most, and its burst.
+pub const RESERVATION_SECONDS: u64 = 10;
 
 /// Why something waits at a gate that is closed.
 pub(crate) const CLOSED: &str = "it is left alone for a while: it failed too often, or asked for it";

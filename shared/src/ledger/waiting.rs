@@ -14,7 +14,7 @@
 //! The index has keys alone, so that a claim, which changes nothing of them, costs nothing there. Whatever is read from it may be
 //! old, so everything that follows from it is read again from the table, and written on the condition that it has not changed.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use aws_sdk_dynamodb::{
     operation::put_item::PutItemError,
@@ -42,6 +42,11 @@ pub const LOOK_AGAIN_SECONDS: u64 = 15 * 60;
 pub const LOOK_AGAIN_SECONDS_MAX: u64 = 6 * 60 * 60;
 /// Most entries of one destination that are counted for a person; the price is one read unit for some 60 of them.
 pub const COUNTED_MAX: usize = 100_000;
+
+/// Entries of a partition that are read beyond those that are wanted: the index may have those of others still.
+const PASSED_OVER_MAX: usize = 100;
+/// Deliveries that are read together at the least: one call takes a hundred.
+const READ_TOGETHER_MIN: usize = 10;
 
 /// The register's partition of the index.
 const REGISTER: &str = "waiting";
@@ -118,8 +123,8 @@ pub struct DueAtDestination {
     pub deliveries: Vec<Due>,
     /// Whether there are more.
     pub has_more: bool,
-    /// Since when the oldest is due, as the index has it.
-    pub since: Option<Timestamp>,
+    /// Whether the index has nothing that is due.
+    pub is_empty: bool,
 }
 
 /// How much waits for a destination.
@@ -199,37 +204,51 @@ impl Ledger {
     }
 
     /// Deliveries to a destination at which somebody must look before `until`, the oldest first and at most `limit` of them. Those
-    /// who go last come only when nobody else is there. What the index still has of others is left out.
+    /// who go last come only when nobody else is there. What the index still has of others is passed over, so that it hides nobody.
     pub async fn due(
         &self,
         destination: &DestinationName,
         until: Timestamp,
         limit: usize,
     ) -> Result<DueAtDestination, LedgerError> {
-        let of_shard = |shard: String| self.entries(wait_partition(destination, &shard), Some(until), limit + 1);
+        let most = limit + PASSED_OVER_MAX;
+        let of_shard = |shard: String| self.entries(wait_partition(destination, &shard), Some(until), most);
         let shards = try_join_all((0..SHARDS).map(|shard| of_shard(shard.to_string()))).await?;
         let mut entries: Vec<Item> = shards.into_iter().flatten().collect();
         if entries.is_empty() {
             entries = of_shard(LAST.to_owned()).await?;
         }
-        let order = |item: &Item| read_string(item, "attention_sk").unwrap_or_default().to_owned();
-        entries.sort_by_cached_key(order);
-        let has_more = entries.len() > limit;
-        entries.truncate(limit);
-        let since = entries.first().and_then(|first| look_at_of(&order(first)));
+        entries.sort_by_cached_key(|entry| read_string(entry, "attention_sk").unwrap_or_default().to_owned());
+        let is_empty = entries.is_empty();
+        let mut due = DueAtDestination { is_empty, ..DueAtDestination::default() };
+        let mut left = &entries[..entries.len().min(most)];
+        while due.deliveries.len() < limit && !left.is_empty() {
+            let (now, later) = left.split_at(left.len().min((limit - due.deliveries.len()).max(READ_TOGETHER_MIN)));
+            let mut found = self.still_due(now).await?;
+            // More than one was wanted to be read together, for the price of one call.
+            due.has_more |= found.len() > limit - due.deliveries.len();
+            found.truncate(limit - due.deliveries.len());
+            due.deliveries.extend(found);
+            left = later;
+        }
+        due.has_more |= !left.is_empty() || entries.len() > most;
+        Ok(due)
+    }
+
+    /// Those of these entries that the table has as the index has them.
+    async fn still_due(&self, entries: &[Item]) -> Result<Vec<Due>, LedgerError> {
         let keys = entries.iter().map(|entry| {
             let key = ["pk", "sk"].into_iter().filter_map(|name| Some((name.to_owned(), entry.get(name)?.clone())));
             key.collect::<Item>()
         });
         let items = self.batch_get(keys.collect(), &RUNG_ATTRIBUTES).await?;
-        let mut deliveries = Vec::new();
-        for entry in &entries {
-            let is_same = |item: &&Item| {
-                ["pk", "sk", "attention_pk", "attention_sk"].iter().all(|name| item.get(*name) == entry.get(*name))
-            };
-            deliveries.extend(items.iter().find(is_same).and_then(read_due));
-        }
-        Ok(DueAtDestination { deliveries, has_more, since })
+        let known: HashMap<_, _> = items.iter().map(|item| ((read_string(item, "pk"), read_string(item, "sk")), item)).collect();
+        let same = ["attention_pk", "attention_sk"];
+        let still = entries.iter().filter_map(|entry| {
+            let item = known.get(&(read_string(entry, "pk"), read_string(entry, "sk")))?;
+            same.iter().all(|name| item.get(*name) == entry.get(*name)).then(|| read_due(item))?
+        });
+        Ok(still.collect())
     }
 
     /// Whether nothing waits for a destination, as the index has it.

@@ -51,10 +51,15 @@ impl Request {
         })
     }
 
-    /// The same update, whoever owns the item.
-    pub(super) fn unowned(mut self) -> Self {
+    /// Whether its body has these words.
+    pub(super) fn has(&self, words: &str) -> bool {
+        String::from_utf8_lossy(&self.body).contains(words)
+    }
+
+    /// The same update, whether or not its condition holds, if that has these words.
+    pub(super) fn despite(mut self, words: &str) -> Self {
         let mut body: serde_json::Value = serde_json::from_slice(&self.body).unwrap_or_default();
-        let condition = body["ConditionExpression"].as_str().filter(|condition| condition.contains("#owner = :owner"));
+        let condition = body["ConditionExpression"].as_str().filter(|condition| condition.contains(words));
         if let Some(condition) = condition.filter(|_| self.operation == "UpdateItem") {
             // Its names and values are still used.
             body["ConditionExpression"] = format!("({condition}) OR attribute_exists(pk)").into();

@@ -196,9 +196,17 @@ pub enum Service {
 pub enum Fate {
     /// It does what it should and is answered.
     Succeed,
-    /// As [`Fate::Succeed`], but an update on the condition of being the owner is made whoever owns the item: for showing that a
-    /// test finds that.
-    SucceedUnowned,
+    /// As [`Fate::Succeed`], but an update whose condition has these words is made whether it holds or not: for showing that a test finds
+    /// that.
+    SucceedDespite {
+        /// A part of the condition.
+        condition: &'static str,
+    },
+    /// A request with these words does nothing, and is answered as if it had; any other succeeds.
+    Pretend {
+        /// A part of the request's body.
+        words: &'static str,
+    },
     /// It does nothing and fails.
     FailBefore(Failure),
     /// It does what it should, and the caller is told that it failed.
@@ -371,6 +379,14 @@ impl Aws {
     /// How far eventually consistent reads of tables, and indexes, lag from now on.
     pub fn lag(&self, reads: Duration, indexes: Duration) {
         self.0.state().dynamodb.lag(reads, indexes);
+    }
+
+    /// How far one index lags from now on, instead.
+    ///
+    /// # Panics
+    /// When there is no such table or index.
+    pub fn lag_index(&self, table: &str, index: &str, lag: Duration) {
+        self.0.state().dynamodb.lag_index(table, index, lag);
     }
 
     /// Sets a secret's current value; makes the secret if it is new.
@@ -613,8 +629,14 @@ impl Account {
             return never().await;
         }
         let left_out = if let Fate::Partly { left_out } = fate { left_out } else { 0 };
-        let request = if fate == Fate::SucceedUnowned { request.unowned() } else { request };
-        let answer = self.perform(&request, left_out).await;
+        let request = match fate {
+            Fate::SucceedDespite { condition } => request.despite(condition),
+            _ => request,
+        };
+        let answer = match fate {
+            Fate::Pretend { words } if request.has(words) => Answer::json(200, "{}".to_owned()),
+            _ => self.perform(&request, left_out).await,
+        };
         pause(latency.after).await;
         match fate {
             Fate::FailAfter(failure) => {

@@ -145,7 +145,7 @@ pub(super) fn watermark(aws: &Aws) -> Option<Timestamp> {
 }
 
 /// Sets the auditor's watermark.
-pub(super) fn put_watermark(aws: &Aws, until: Timestamp) {
+pub(crate) fn put_watermark(aws: &Aws, until: Timestamp) {
     let string = |text: &str| Value::S(text.to_owned());
     let until = Value::N(Number::whole(until.millis().into()));
     let item = [("pk", string("audit")), ("sk", string("watermark")), ("until", until)];

@@ -10,8 +10,9 @@ use shared::{
     doorbell::Doorbell,
     event::{BodyDigest, Event, EventKey},
     ledger::{
-        Bid, CONTENT_CLAIM_SECONDS, Claim, ContentTypes, DoneAs, Ended, FailureRecord, Finish, LOOK_AGAIN_SECONDS, Lease, Ledger,
-        LedgerError, Outcome, Parking, Recorded, SignedContent, Status, Wait, Why,
+        Bid, CONTENT_CLAIM_SECONDS, Claim, ContentTypes, DestinationState, DoneAs, Ended, FailureRecord, Finish,
+        LOOK_AGAIN_SECONDS, Lease, Ledger, LedgerError, Outcome, Parking, Pause, REGISTERED_SECONDS, Recorded, SignedContent,
+        Status, Wait, Why,
     },
     names::{DestinationName, EventId, EventType, SourceName},
     time::Timestamp,
@@ -381,6 +382,38 @@ fn what_waits_is_due_at_its_moment_and_names_its_run_until_it_is_over() {
         assert_eq!(due_at(later).await, []);
         book.ledger.look_again(held, later).await.unwrap();
         assert_eq!(due_at(later.plus(Duration::from_secs(24 * 3600))).await, [], "what is over stays so");
+    });
+}
+
+#[test]
+fn a_destination_stays_registered_for_as_long_as_anybody_said_and_no_longer() {
+    journey(async |stack| {
+        let book = Book::open(stack).await;
+        let name = DestinationName::parse(&format!("x{}", unique().to_lowercase())).unwrap();
+        let state = async || book.ledger.destination_state(&name).await.unwrap();
+        let registered = async || book.ledger.registered().await.unwrap().contains(&name);
+        let later = |seconds| book.now.plus(Duration::from_secs(seconds));
+        book.ledger.register(&name, &DestinationState::default(), later(600)).await.unwrap();
+        let until = later(600 + REGISTERED_SECONDS);
+        assert!(registered().await);
+        assert_eq!(state().await.waiting_until, Some(until));
+        // Whoever has less to wait for, and an older view of it, lowers nothing.
+        book.ledger.register(&name, &DestinationState::default(), later(5)).await.unwrap();
+        assert_eq!(state().await.waiting_until, Some(until));
+        let seen = state().await;
+        book.ledger.register(&name, &seen, later(900)).await.unwrap();
+        assert_eq!(state().await.waiting_until, Some(until), "it is registered for long enough");
+        book.ledger.register(&name, &seen, later(600 + REGISTERED_SECONDS)).await.unwrap();
+        // What has been raised since, or is paused, stays.
+        book.ledger.unregister(&name, &seen).await.unwrap();
+        assert!(registered().await);
+        let pause = Pause { at: book.now, reason: "x".to_owned(), by_person: true };
+        book.ledger.pause(&name, &pause).await.unwrap();
+        book.ledger.unregister(&name, &state().await).await.unwrap();
+        assert!(registered().await);
+        assert!(book.ledger.resume(&name).await.unwrap());
+        book.ledger.unregister(&name, &state().await).await.unwrap();
+        assert!(!registered().await);
     });
 }
 

@@ -61,6 +61,12 @@ impl DynamoDb {
         self.lags = Lags { reads, indexes };
     }
 
+    pub(super) fn lag_index(&mut self, table: &str, index: &str, lag: Duration) {
+        let table = self.tables.get_mut(table).unwrap_or_else(|| panic!("the model has no table {table}"));
+        assert!(table.settings.indexes.iter().any(|known| known.name == index), "the model has no index {index}");
+        table.index_lags.insert(index.to_owned(), lag);
+    }
+
     /// Handles a request. `left_out` says which keys of a BatchGetItem are left unprocessed.
     pub(super) fn handle(&mut self, operation: &str, body: &[u8], left_out: u64, now: Timestamp) -> Answer {
         let answer = match operation {

@@ -132,6 +132,8 @@ pub(super) struct Table {
     /// What eventually consistent reads of the table see.
     stale: View,
     indexes: Vec<View>,
+    /// How far one index lags, where it is not as the others.
+    pub(super) index_lags: BTreeMap<String, Duration>,
 }
 
 /// An item where a query comes upon it.
@@ -152,7 +154,7 @@ pub(super) struct Lags {
 impl Table {
     pub(super) fn new(settings: TableSettings) -> Self {
         let indexes = settings.indexes.iter().map(|_| View::default()).collect();
-        Self { settings, items: BTreeMap::new(), stale: View::default(), indexes }
+        Self { settings, items: BTreeMap::new(), stale: View::default(), indexes, index_lags: BTreeMap::new() }
     }
 
     pub(super) fn get(&self, key: &Key) -> Option<&Arc<Item>> {
@@ -177,7 +179,8 @@ impl Table {
             let leaves = before.as_ref().and_then(|item| index_place(index, &key, item));
             let comes = item.as_ref().and_then(|item| Some((index_place(index, &key, item)?, item.clone())));
             if leaves.is_some() || comes.is_some() {
-                view.change(Pending { due: now.plus(lags.indexes), leaves, comes }, now);
+                let lag = self.index_lags.get(&index.name).copied().unwrap_or(lags.indexes);
+                view.change(Pending { due: now.plus(lag), leaves, comes }, now);
             }
         }
         let place = table_place(&key);
