@@ -155,7 +155,7 @@ async fn renew(stack: &Stack, event: &Event, body: StoredBody) -> Result<StoredB
     kept.map_err(unmoved)
 }
 
-/// The event is recorded, so a bell that fails changes nothing about it: the auditor rings later.
+/// The event is recorded, so a bell that fails changes nothing about it: it is rung for later.
 async fn ring(stack: &Stack, key: &EventKey, destinations: &[DestinationName]) -> String {
     let doorbells: Vec<Doorbell> = destinations.iter().map(|name| Doorbell::first(key, name)).collect();
     if doorbells.is_empty() {
@@ -163,7 +163,7 @@ async fn ring(stack: &Stack, key: &EventKey, destinations: &[DestinationName]) -
     }
     match stack.bell.ring(&doorbells).await {
         Ok(()) => shown::names(destinations),
-        Err(error) => format!("nothing yet, the auditor rings within minutes: {error}"),
+        Err(error) => format!("nothing yet; it is rung for within minutes: {error}"),
     }
 }
 

@@ -547,7 +547,7 @@ impl Stack {
 }
 
 /// The sources of the local gateway configuration that are the same partner.
-const PARTNERS: [&str; 30] = [
+const PARTNERS: [&str; 31] = [
     "partner",
     "partner2",
     "capped",
@@ -563,6 +563,7 @@ const PARTNERS: [&str; 30] = [
     "unrouted",
     "ordered",
     "asking",
+    "crowded",
     "scheduled",
     "limited",
     "narrow",

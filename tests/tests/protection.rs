@@ -506,6 +506,49 @@ async fn the_third_event_in_a_row_that_is_refused_pauses_the_destination_for_all
     assert_eq!(stack.ledger.destination_state(&ci()).await.unwrap().refused_events, 0, "it is counted anew");
 }
 
+/// What was refused goes last when a person has resumed the destination: it may have been refused for what it is.
+#[tokio::test(start_paused = true)]
+async fn after_a_pause_the_oldest_go_first_and_what_was_refused_goes_last() {
+    let stack = Stack::new("backoff_seconds = [7200, 7200]", "");
+    stack.destination.always(401);
+    for id in ["a", "b", "refused", "d", "e", "f", "g"] {
+        stack.send(id, "{}").await;
+        stack.work_once().await;
+        sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(stack.destination.ids(), ["a", "b", "refused"]);
+    stack.destination.always(200);
+    sleep(Duration::from_secs(600)).await;
+    assert!(stack.ledger.resume(&ci()).await.unwrap());
+    let before = stack.calls();
+    stack.work_for(Duration::from_secs(300)).await;
+    let ids: Vec<String> = stack.destination.ids().into_iter().skip(3).filter(|id| !["a", "b"].contains(&id.as_str())).collect();
+    assert_eq!(ids, ["d", "e", "f", "g", "refused"]);
+    assert!(stack.calls_since(&before).contains_key("Sqs.SendMessageBatch"));
+}
+
+/// The gate is one item, however much waits before it.
+#[tokio::test(start_paused = true)]
+async fn pausing_and_resuming_write_one_item_each_and_open_slowly() {
+    let stack = Stack::new("", "");
+    let names: Vec<String> = (0..60).map(|number| format!("e{number}")).collect();
+    stack.pause().await;
+    stack.send_all(names.iter().map(String::as_str)).await;
+    stack.work_once().await;
+    let before = stack.calls();
+    assert!(stack.ledger.resume(&ci()).await.unwrap());
+    stack.pause().await;
+    assert!(stack.ledger.resume(&ci()).await.unwrap());
+    assert_eq!(stack.calls_since(&before), BTreeMap::from([("DynamoDb.UpdateItem".to_owned(), 3)]));
+    stack.work_for(Duration::from_secs(240)).await;
+    assert_eq!(stack.statuses(names.iter().map(String::as_str)).await, [Some(Status::Done); 60]);
+    // By the seconds in which they came: at most one at the first look, two at the next, and so on.
+    let mut looks: BTreeMap<u64, u32> = BTreeMap::new();
+    stack.destination.asked().iter().for_each(|(at, _)| *looks.entry(at.as_secs() / 5).or_default() += 1);
+    let counts: Vec<u32> = looks.into_values().collect();
+    assert!(counts.iter().enumerate().all(|(look, count)| *count <= 1 << look), "{counts:?}");
+}
+
 /// A refusal may be about the event alone, as of a tenant that is gone: it dies by itself, and the others go on.
 #[tokio::test(start_paused = true)]
 async fn one_event_that_is_refused_again_and_again_pauses_nothing() {

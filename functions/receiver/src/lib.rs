@@ -325,7 +325,7 @@ impl Receiver {
         Ok(proven)
     }
 
-    /// The event is recorded, so a bell that fails refuses nothing: the auditor rings later. Nor does an order whose key fails: the
+    /// The event is recorded, so a bell that fails refuses nothing: it is rung for later. Nor does an order whose key fails: the
     /// doorbell is in a group of its own then, and the worker says what is wrong.
     async fn ring(&self, source: &Source, doorbells: &[Doorbell], group: impl Fn(&Doorbell) -> Option<Group>) {
         if doorbells.is_empty() {

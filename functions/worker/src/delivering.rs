@@ -165,7 +165,7 @@ async fn end_without_event(worker: &Worker<impl Exchange>, doorbell: &Doorbell, 
     }
 }
 
-/// The group that a doorbell should have come in, if that is another one. Who rings again, as the auditor, has no body to look into;
+/// The group that a doorbell should have come in, if that is another one. Who rings again, as the dispatcher, has no body to look into;
 /// taken as it comes, the doorbell would overtake what is before it in its own group.
 async fn misplaced(
     worker: &Worker<impl Exchange>,

@@ -188,7 +188,7 @@ impl Ledger {
     /// which that happens. Its id is [`EventKey::beside`], so that doing it twice is one event. With `content`, what was signed is
     /// that event's from then on, so that the same under yet another id is its replay.
     ///
-    /// Nothing is rung; what is forgotten, the auditor rings for.
+    /// Nothing is rung; what is forgotten, the auditor finds.
     pub async fn accept(
         &self,
         event: &Event,

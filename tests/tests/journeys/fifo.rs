@@ -24,7 +24,7 @@ async fn first_attempt(stack: &Stack, sample: &Sample) {
     eventually("the first is tried", SOON, async || when(attempts(stack, sample).await.len(), |tries| *tries >= 1)).await;
 }
 
-/// As the auditor rings, who knows nothing of what the event is about.
+/// As the dispatcher rings, who knows nothing of what the event is about.
 async fn ring_again(stack: &Stack, sample: &Sample) {
     let key = EventKey { source: SourceName::parse(sample.source).unwrap(), event_id: EventId::parse(&sample.id).unwrap() };
     let doorbell = Doorbell::first(&key, &DestinationName::parse("ordered").unwrap());

@@ -8,6 +8,7 @@
 
 mod accept;
 mod conflicts;
+mod crowd;
 mod deliver;
 mod fifo;
 mod handshakes;

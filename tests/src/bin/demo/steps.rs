@@ -224,7 +224,7 @@ async fn delivered(stack: &Stack, sample: &Sample, destination: &str) {
     let what = format!("the delivery to `{destination}` is done");
     let ended = eventually(&what, SOON, async || {
         let delivery = stack.delivery(sample, destination).await;
-        when(delivery, |delivery| delivery.as_ref().is_some_and(|known| ["done", "dead", "paused"].contains(&&*known.status)))
+        when(delivery, |delivery| delivery.as_ref().is_some_and(|known| ["done", "dead"].contains(&&*known.status)))
     });
     let delivery = waiting("the delivery", ended).await.expect("it was just seen");
     if delivery.status != "done" {
