@@ -163,6 +163,7 @@ impl Dispatcher {
             match state.gate(self.has_circuit(name), at) {
                 Gate::Open => open.push((name, state, false)),
                 Gate::HalfOpen { .. } => open.push((name, state, true)),
+                Gate::ProbedUntil(_) => look.has_more = true,
                 // What waits before a closed gate is not read.
                 Gate::ClosedUntil(until) => look.opens_at = Some(look.opens_at.map_or(until, |first| first.min(until))),
                 Gate::Paused(_) => report.paused += 1,

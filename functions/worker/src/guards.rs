@@ -82,6 +82,8 @@ impl Guards<'_> {
         let half_open = match self.state.gate(self.destination.circuit.is_some(), self.now()) {
             Gate::Open | Gate::Paused(_) => None,
             Gate::HalfOpen { since } => Some(since),
+            // On a FIFO queue it is asked for all the same.
+            Gate::ProbedUntil(_) => circuit.open_until,
             Gate::ClosedUntil(until) => {
                 let spread = self.destination.circuit.map_or(Duration::ZERO, |spec| open_for(spec, circuit.openings));
                 let until = Until::Moment(until.plus(spread.mul_f64(self.jitter)));

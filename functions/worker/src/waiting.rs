@@ -72,11 +72,11 @@ pub(crate) fn at_gate<E>(
         {
             AtGate::Hold(until.plus(Duration::from_millis(HOLD_SPREAD_MILLIS).mul_f64(fastrand::f64())))
         }
-        Gate::ClosedUntil(until) if !is_fifo => {
+        Gate::ClosedUntil(until) | Gate::ProbedUntil(until) if !is_fifo => {
             let reason = FailureRecord { class: DEFERRED, reason: CLOSED.to_owned() };
             AtGate::Park { parking: Parking { reason, stops_the_clock: false }, until }
         }
-        Gate::ClosedUntil(_) | Gate::HalfOpen { .. } | Gate::Open => AtGate::Through,
+        Gate::ClosedUntil(_) | Gate::ProbedUntil(_) | Gate::HalfOpen { .. } | Gate::Open => AtGate::Through,
     }
 }
 

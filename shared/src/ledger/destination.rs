@@ -87,6 +87,8 @@ pub struct Circuit {
     pub open_until: Option<Timestamp>,
     /// How often it was opened since it was last closed.
     pub openings: u32,
+    /// While a probe is on its way: until when, at the latest.
+    pub probe_until: Option<Timestamp>,
     /// Whether it was opened because the destination asked to be left alone for a while.
     pub was_asked: bool,
 }
@@ -402,6 +404,7 @@ pub(super) fn read_state(item: &Item) -> DestinationState {
             consecutive: count("consecutive"),
             open_until: read_millis(item, "open_until"),
             openings: count("openings"),
+            probe_until: read_millis(item, "probe_until"),
             was_asked: item.contains_key("was_asked"),
         },
         refused_events: item.get("refused").and_then(|value| value.as_ss().ok()).map_or(0, Vec::len),

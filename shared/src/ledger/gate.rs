@@ -24,6 +24,8 @@ pub enum Gate {
         /// Until when it was closed, by which its probe is told from another's.
         since: Timestamp,
     },
+    /// The probe is on its way, until then at the latest: nobody else is tried meanwhile.
+    ProbedUntil(Timestamp),
     /// Nothing is tried until then.
     ClosedUntil(Timestamp),
     /// Nothing is tried until a person says so.
@@ -39,7 +41,11 @@ impl DestinationState {
         match self.circuit.open_until.filter(|_| has_circuit || self.circuit.was_asked) {
             None => Gate::Open,
             Some(until) if now < until => Gate::ClosedUntil(until),
-            Some(since) => Gate::HalfOpen { since },
+            // Who asked to be left alone for a moment is soon found well: it is not worth parking for that.
+            Some(since) => match self.circuit.probe_until.filter(|until| now < *until && !self.circuit.was_asked) {
+                Some(until) => Gate::ProbedUntil(until),
+                None => Gate::HalfOpen { since },
+            },
         }
     }
 }
@@ -115,6 +121,12 @@ mod tests {
         assert_eq!(state.gate(true, at(99)), Gate::ClosedUntil(at(100)));
         assert_eq!(state.gate(true, at(100)), Gate::HalfOpen { since: at(100) });
         assert_eq!(state.gate(false, at(99)), Gate::Open, "the configuration has no circuit");
+        let probed = |until| {
+            let circuit = Circuit { probe_until: Some(at(until)), ..state.circuit.clone() };
+            DestinationState { circuit, ..DestinationState::default() }.gate(true, at(100))
+        };
+        assert_eq!(probed(101), Gate::ProbedUntil(at(101)));
+        assert_eq!(probed(100), Gate::HalfOpen { since: at(100) }, "it died");
         let mut asked = state.clone();
         asked.circuit.was_asked = true;
         assert_eq!(asked.gate(false, at(99)), Gate::ClosedUntil(at(100)));

@@ -588,7 +588,9 @@ impl World {
         let instance = self.instance("dispatcher");
         let dispatcher = self.aws.dispatcher(&instance, self.gateway.clone(), POLLERS as u32);
         let deadline = clock::now().plus(DISPATCHER_TIMEOUT);
+        self.busy.set(self.busy.get() + 1);
         let report = self.invoke(&instance, DISPATCHER_TIMEOUT, dispatcher.run(&instance, deadline, clock::now)).await;
+        self.busy.set(self.busy.get() - 1);
         self.director.note(|| format!("dispatcher: {report:?}"));
     }
 
