@@ -261,5 +261,26 @@ async fn a_hundred_thousand_that_wait_delay_nobody_else() {
     assert!(beside_worst <= alone_worst + DELAYED_MAX, "{alone_worst:?}, {beside_worst:?}");
 }
 
+/// One worker has room for ten deliveries, and fifteen destinations want some of it at every look.
+#[tokio::test(start_paused = true)]
+async fn destinations_take_turns_where_room_is_short() {
+    let names: Vec<String> = (0..15).map(|number| format!("many-{number:02}")).collect();
+    let all: Vec<_> = names.iter().map(|name| (name.as_str(), "", 200, Duration::from_millis(500))).collect();
+    let crowd = Crowd::new(Settings::posthouse(), &all);
+    for name in &names {
+        crowd.accept(name, "event-0").await;
+    }
+    crowd.work_with(1, Duration::from_secs(20)).await;
+    for name in &names {
+        crowd.waiting(name, 40);
+    }
+    // The dispatcher begins at the full minute.
+    crowd.work_with(1, Duration::from_secs(40 + 20)).await;
+    let arrived = |name: &String| (0..40).filter(|number| crowd.arrived_at(&format!("{name}#waits-{number}")).is_some()).count();
+    let counts: Vec<usize> = names.iter().map(arrived).collect();
+    assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
+    assert!(counts.iter().sum::<usize>() < 15 * 40, "room was short: {counts:?}");
+}
+
 /// How much later a delivery is at the most because of what waits for others.
 const DELAYED_MAX: Duration = Duration::from_secs(1);

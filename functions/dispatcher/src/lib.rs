@@ -164,7 +164,7 @@ impl Dispatcher {
                 Gate::Open => open.push((name, state, false)),
                 Gate::HalfOpen { .. } => open.push((name, state, true)),
                 Gate::ProbedUntil(_) => look.has_more = true,
-                // What waits before a closed gate is not read.
+                // Deliveries before a closed gate are not read.
                 Gate::ClosedUntil(until) => look.opens_at = Some(look.opens_at.map_or(until, |first| first.min(until))),
                 Gate::Paused(_) => report.paused += 1,
             }
@@ -179,7 +179,7 @@ impl Dispatcher {
         let mut room = capacity.saturating_sub(usize::try_from(waiting).unwrap_or(usize::MAX));
         for together in open.chunks(DESTINATIONS_TOGETHER) {
             if room == 0 {
-                place.first = together.first().map(|(name, ..)| (*name).clone());
+                place.first = place.first.take().or_else(|| together.first().map(|(name, ..)| (*name).clone()));
                 (look.has_more, look.is_full) = (true, true);
                 break;
             }
@@ -192,6 +192,10 @@ impl Dispatcher {
             let shares = fair_shares(&wanted, room);
             room -= shares.iter().sum::<usize>();
             for (looked, share) in looked.iter().zip(shares) {
+                if share == 0 && !looked.due.deliveries.is_empty() && place.first.is_none() {
+                    // Its turn comes first at the next look.
+                    place.first = Some(looked.name.clone());
+                }
                 report.rung += self.send_on(looked, share, now).await?;
                 self.learn(looked, share, capacity, at).await?;
                 let has_more = looked.due.has_more || share < looked.due.deliveries.len();

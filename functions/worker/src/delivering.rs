@@ -117,7 +117,8 @@ pub(crate) async fn deliver(
         Claim::Acquired(lease) => match routed {
             Some(destination) => {
                 let job = Job { worker, heard, destination, state, event: &event, lease: &lease, invocation };
-                job.run(body).await
+                // On the heap: all that an attempt may have to do is more than a stack should hold beside it.
+                Box::pin(job.run(body)).await
             }
             None => {
                 let what = if configured.is_none() { "the destination is not configured" } else { "no route leads there" };
@@ -165,7 +166,7 @@ async fn end_without_event(worker: &Worker<impl Exchange>, doorbell: &Doorbell, 
     }
 }
 
-/// The group that a doorbell should have come in, if that is another one. Who rings again, as the dispatcher, has no body to look into;
+/// The group that a doorbell should have come in, if that is another one. The dispatcher has no body to look into;
 /// taken as it comes, the doorbell would overtake what is before it in its own group.
 async fn misplaced(
     worker: &Worker<impl Exchange>,
@@ -261,7 +262,7 @@ impl<E: Exchange> Job<'_, E> {
         Ok(settled(self.worker, self.heard.doorbell, finish, outcome).await)
     }
 
-    /// Writes how it ended. What waits in the ledger has its destination registered before.
+    /// Writes how it ended. For a wait in the ledger the destination is registered before.
     async fn finish(&self, outcome: Outcome, started_at: Option<Timestamp>) -> Result<(Finish, Outcome, Timestamp), LedgerError> {
         let now = self.now();
         let outcome = placed(self.worker, self.heard, outcome, now);
@@ -414,7 +415,9 @@ impl<E: Exchange> Job<'_, E> {
     async fn try_once(&self, sending: Sending, turn: Option<&Turn>, now: Timestamp) -> Result<Attempt, LedgerError> {
         let worker = self.worker;
         let delivered = match &self.destination.kind {
-            DestinationKind::Http(endpoint) => http::deliver(worker, endpoint, self.parcel(sending), self.invocation).await,
+            DestinationKind::Http(endpoint) => {
+                Box::pin(http::deliver(worker, endpoint, self.parcel(sending), self.invocation)).await
+            }
             DestinationKind::Lambda(function) => worker.targets.invoke(function, &self.parcel(sending), now).await,
             DestinationKind::EventBridge(bus) => worker.targets.put_event(bus, &self.parcel(sending), now).await,
             DestinationKind::Sqs(queue) => worker.targets.send_message(queue, self.parcel(sending), now).await,

@@ -24,8 +24,8 @@ pub const RATE_PATIENCE_MILLIS: u64 = 1000;
 /// an outage, would else come all at once. So a minute sees a sixth more than the rate at the most, and its burst.
 pub const RESERVATION_SECONDS: u64 = 10;
 
-/// Why something waits at a gate that is closed.
-pub(crate) const CLOSED: &str = "it is left alone for a while: it failed too often, or asked for it";
+/// The reason of a delivery that waits at a closed gate.
+pub(crate) const CLOSED: &str = "the destination is left alone for a while: its circuit is open, or it sent a Retry-After";
 
 /// Whether a delivery may be tried now.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ pub(crate) enum Admission {
     },
 }
 
-/// What a delivery waits for.
+/// The end of a wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Until {
     /// That moment.
@@ -94,7 +94,11 @@ impl Guards<'_> {
             Ok(reserved_at) => reserved_at,
             Err(moment) => {
                 let until = Until::Moment(moment);
-                return Ok(Admission::Wait { until, reason: "its rate is used up", reserved_at: Some(moment) });
+                return Ok(Admission::Wait {
+                    until,
+                    reason: "the destination's rate limit is reached",
+                    reserved_at: Some(moment),
+                });
             }
         };
         let mut pass = Pass::default();
@@ -103,7 +107,7 @@ impl Guards<'_> {
             let taken = self.ledger.take_slot(&self.destination.name, slots, self.owner, now, self.invocation.deadline).await?;
             if !taken {
                 let until = Until::Room(self.destination.attempt_max());
-                return Ok(Admission::Wait { until, reason: "as many are there as may be at once", reserved_at });
+                return Ok(Admission::Wait { until, reason: "the destination's concurrency limit is reached", reserved_at });
             }
             pass.holds_slot = true;
         }
@@ -114,7 +118,11 @@ impl Guards<'_> {
                 self.hand_back(pass).await;
                 let wait = self.destination.circuit.map_or(Duration::ZERO, |spec| spec.wait);
                 let until = Until::Room(self.destination.attempt_max() + wait);
-                return Ok(Admission::Wait { until, reason: "it was in trouble: another delivery is the probe", reserved_at });
+                return Ok(Admission::Wait {
+                    until,
+                    reason: "the destination's circuit is half open: another delivery is the probe",
+                    reserved_at,
+                });
             }
             pass.is_probe = true;
         }

@@ -5,7 +5,7 @@
 //! event was received: when an event id is new again after its dedupe horizon, what an earlier event of that id left behind
 //! stands in nobody's way.
 //!
-//! What waits for long has an *entry* in the index `attention`, which says when somebody must look ([`super::waiting`]). A claim
+//! A delivery that waits for long has an *entry* in the index `attention`, which says when somebody must look ([`super::waiting`]). A claim
 //! leaves it alone, so that a delivery whose worker died is found through it; only a final state takes it away.
 
 use aws_sdk_dynamodb::{
@@ -355,7 +355,7 @@ impl Ledger {
     /// The delivery if it is claimed or parked now, else what stands in the way.
     async fn try_bid(&self, bid: &Bid<'_>, parking: Option<&Parking>) -> Result<Result<Delivery, Delivery>, LedgerError> {
         let (pk, sk) = delivery_key(&bid.event.key, &bid.doorbell.destination);
-        // What is parked already, and has not been rung for, stays as it is.
+        // A delivery that is parked already, and has not been rung for, stays as it is.
         let parked_anew =
             if parking.is_some() { " AND (attribute_not_exists(attention_pk) OR attribute_exists(looks))" } else { "" };
         let claimable =

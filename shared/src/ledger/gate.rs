@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{names::DestinationName, time::Timestamp};
 
-/// How long a destination is left alone at the most because it asks for it, in seconds. What it refused itself waits as long as it said.
+/// How long a destination is left alone at the most because it asks for it, in seconds. A delivery that it refused waits as long as it said.
 pub const LEFT_ALONE_SECONDS_MAX: u64 = 15 * 60;
 
 /// Whether anything may be tried at a destination.
@@ -41,7 +41,7 @@ impl DestinationState {
         match self.circuit.open_until.filter(|_| has_circuit || self.circuit.was_asked) {
             None => Gate::Open,
             Some(until) if now < until => Gate::ClosedUntil(until),
-            // Who asked to be left alone for a moment is soon found well: it is not worth parking for that.
+            // A short Retry-After is soon over: it is not worth parking for that.
             Some(since) => match self.circuit.probe_until.filter(|until| now < *until && !self.circuit.was_asked) {
                 Some(until) => Gate::ProbedUntil(until),
                 None => Gate::HalfOpen { since },

@@ -1,7 +1,7 @@
 //! Waiting: what nobody works on, and when somebody must look at it.
 //!
 //! A delivery that waits for long, or that somebody may have forgotten, has one *entry* in the index `attention`, which is sorted by
-//! when somebody must look. Whoever acts on the delivery moves its entry; only a final state takes it away. So a worker that
+//! when somebody must look. A worker, the auditor or the dispatcher moves the entry when it acts; only a final state takes it away. So a worker that
 //! died, a message that was lost and a dispatcher that was off are all found through the same entry.
 //!
 //! | who stands there | partition of the index | sorted by |
@@ -11,8 +11,8 @@
 //! | a dead delivery | `dead#{destination}#{shard}` | when it died |
 //! | a destination to which something may wait: the *register* | `waiting` | its name |
 //!
-//! The index has keys alone, so that a claim, which changes nothing of them, costs nothing there. Whatever is read from it may be
-//! old, so everything that follows from it is read again from the table, and written on the condition that it has not changed.
+//! The index has keys alone, so that a claim, which changes nothing of them, costs nothing there. A read of it may be old, so every item is read again
+//! from the table, and written on the condition that it has not changed.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -204,7 +204,7 @@ impl Ledger {
     }
 
     /// Deliveries to a destination at which somebody must look before `until`, the oldest first and at most `limit` of them. Those
-    /// who go last come only when nobody else is there. What the index still has of others is passed over, so that it hides nobody.
+    /// who go last come only when nobody else is there. Entries that the table no longer has are passed over, so that they hide nobody.
     pub async fn due(
         &self,
         destination: &DestinationName,
@@ -285,7 +285,7 @@ impl Ledger {
         let key = due.doorbell.event_key();
         let (pk, sk) = delivery_key(&key, &due.doorbell.destination);
         let update = self.client.update_item().table_name(&self.table).key("pk", pk).key("sk", sk);
-        // Whoever acted on it meanwhile has moved it, or taken it away.
+        // A worker that acted on it meanwhile has moved it, or taken it away.
         let update = update
             .update_expression("SET attention_sk = :entry, looks = :looks")
             .condition_expression("attention_sk = :seen AND #status IN (:waiting, :processing)")
@@ -299,7 +299,7 @@ impl Ledger {
     }
 
     /// Gives an entry to a delivery that nobody has ever claimed, which gets an item by that: it waits, and is due since its event was
-    /// received. Whoever claimed it meanwhile keeps it.
+    /// received. A worker that claimed it meanwhile keeps it.
     pub async fn attend_unclaimed(
         &self,
         doorbell: &Doorbell,
