@@ -111,6 +111,8 @@ impl Stack {
 
     fn on(model: Settings, settings: &str, route: &str) -> Self {
         clock::start();
+        // Waits are drawn, and a short one keeps its message.
+        fastrand::seed(7);
         let aws = Aws::new(model, clock::now);
         aws.put_signing_secret("shared", SECRET);
         let text = format!(
