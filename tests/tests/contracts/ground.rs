@@ -390,8 +390,9 @@ impl Remote {
             AttributeDefinition::builder().attribute_name(name).attribute_type(ScalarAttributeType::S).build().unwrap()
         });
         let indexes = settings.indexes.iter().map(|index| {
-            let projection = Projection::builder().projection_type(ProjectionType::Include);
-            let projection = projection.set_non_key_attributes(index.includes.clone()).build();
+            let included = index.includes.clone().filter(|names| !names.is_empty());
+            let kind = if included.is_some() { ProjectionType::Include } else { ProjectionType::KeysOnly };
+            let projection = Projection::builder().projection_type(kind).set_non_key_attributes(included).build();
             let index_keys = keys(&index.keys);
             let index = GlobalSecondaryIndex::builder().index_name(&index.name).set_key_schema(Some(index_keys));
             index.projection(projection).build().unwrap()
