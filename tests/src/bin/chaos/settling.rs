@@ -13,9 +13,9 @@ use crate::{
     webhooks::Planned,
 };
 
-/// How long it may take until all is settled: three times what a killed worker's doorbell takes to come back, and what the
-/// auditor waits before it attends to what was never rung.
-const SETTLED_MAX: Duration = Duration::from_secs(5 * 60);
+/// How long it may take until all is settled: three times what a killed worker's doorbell takes to come back, what the auditor waits
+/// before it attends to what was never rung, and circuits that have opened several times, each for twice as long.
+const SETTLED_MAX: Duration = Duration::from_secs(10 * 60);
 /// The wait between two looks at the whole ledger.
 const LOOK: Duration = Duration::from_secs(3);
 /// How often progress is told.
