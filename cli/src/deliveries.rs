@@ -51,7 +51,7 @@ async fn cancel(args: &CancelArgs, now: Timestamp, out: &mut impl Write) -> Resu
             Ok(Outcome::No)
         }
         Cancellation::HeldUntil(until) => {
-            writeln!(out, "not cancelled: a worker is at it, until {} at the latest; try again then", until.to_rfc3339())?;
+            writeln!(out, "not cancelled: a worker holds its lease until {}; try again then", until.to_rfc3339())?;
             Ok(Outcome::No)
         }
     }

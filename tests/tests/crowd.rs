@@ -14,7 +14,7 @@ use http::StatusCode;
 use shared::{config::Gateway, time::Timestamp};
 use tests::{
     lambda,
-    model::{Aws, DEAD_LETTER_QUEUE, DOORBELL_QUEUE, Item, LEDGER_TABLE, Number, Settings, Value},
+    model::{Aws, DEAD_LETTER_QUEUE, DOORBELL_QUEUE, Fate, Item, LEDGER_TABLE, Number, Settings, Value},
     providers::Provider,
     simulation::clock,
     strangers,
@@ -282,6 +282,31 @@ async fn destinations_take_turns_where_room_is_short() {
     let counts: Vec<usize> = names.iter().map(arrived).collect();
     assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
     assert!(counts.iter().sum::<usize>() < 15 * 40, "room was short: {counts:?}");
+}
+
+/// As where one destination's partition of the index is throttled.
+#[tokio::test(start_paused = true)]
+async fn an_error_at_one_destination_keeps_no_other_from_being_sent_on() {
+    let all = ["broken", "whole"].map(|name| (name, "", 200, Duration::from_millis(100)));
+    let crowd = Crowd::new(Settings::posthouse(), &all);
+    for name in ["broken", "whole"] {
+        crowd.accept(name, "event-0").await;
+    }
+    crowd.work_for(Duration::from_secs(5)).await;
+    for name in ["broken", "whole"] {
+        crowd.waiting(name, 3);
+    }
+    crowd.aws.on_call(|_| Fate::Refuse { words: "wait#broken" });
+    let dispatcher = crowd.aws.dispatcher("dispatcher", crowd.gateway.clone(), WORKERS as u32);
+    let ran = dispatcher.run("dispatcher", clock::now().plus(Duration::from_secs(55)), clock::now).await;
+    assert!(ran.is_err(), "the alarm rings");
+    crowd.work_for(Duration::from_secs(5)).await;
+    assert!((0..3).all(|number| crowd.arrived_at(&format!("whole#waits-{number}")).is_some()));
+    assert!(crowd.arrived_at("broken#waits-0").is_none());
+    // The lease was given back, and all is well again.
+    crowd.aws.on_call(|_| Fate::Succeed);
+    crowd.work_for(Duration::from_secs(120)).await;
+    assert!((0..3).all(|number| crowd.arrived_at(&format!("broken#waits-{number}")).is_some()));
 }
 
 /// How much later a delivery is at the most because of what waits for others.

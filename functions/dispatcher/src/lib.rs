@@ -84,7 +84,7 @@ pub enum DispatchError {
     #[error(transparent)]
     Ledger(#[from] LedgerError),
     /// SQS does not take doorbells.
-    #[error("what waits could not be rung for: {0}")]
+    #[error("SQS did not take the messages of waiting deliveries: {0}")]
     Ring(#[from] RingError),
 }
 
@@ -100,6 +100,8 @@ struct Looked<'n> {
 /// How a look ended.
 #[derive(Debug, Default)]
 struct Look {
+    /// The first error of a destination. The others were sent on all the same.
+    failed: Option<DispatchError>,
     /// Whether a destination has more than was sent on at this look.
     has_more: bool,
     /// Whether the workers had no room for it.
@@ -117,7 +119,7 @@ impl Dispatcher {
             gateway: Gateway::load(Path::new(&required("GATEWAY_CONFIG")?))?,
             ledger: Ledger::new(&config, required("LEDGER_TABLE")?),
             bell: Bell::new(&config, required("DOORBELL_QUEUE_URL")?),
-            workers: workers.parse().map_err(|_| format!("WORKER_CONCURRENCY_MAX is no number: `{workers}`"))?,
+            workers: workers.parse().map_err(|_| format!("WORKER_CONCURRENCY_MAX is not a number: `{workers}`"))?,
         })
     }
 
@@ -131,14 +133,20 @@ impl Dispatcher {
                 None => report.is_held = true,
                 Some(mut place) => {
                     let stop = deadline.minus(Duration::from_secs(CLOSING_SECONDS));
+                    let mut failed = None;
                     loop {
-                        let look = self.look(&names, &mut place, &mut report, now).await?;
+                        let mut look = self.look(&names, &mut place, &mut report, now).await?;
                         report.looks += 1;
+                        failed = failed.or(look.failed.take());
                         let Some(next) = look.next(now()).filter(|next| *next < stop) else { break };
                         sleep(next.since(now())).await;
                         names = self.ledger.registered().await?;
                     }
                     self.ledger.end_dispatch(holder, &place).await?;
+                    if let Some(error) = failed {
+                        publish(&report);
+                        return Err(error);
+                    }
                 }
             }
         }
@@ -183,11 +191,15 @@ impl Dispatcher {
                 (look.has_more, look.is_full) = (true, true);
                 break;
             }
-            let looked: Vec<Looked<'_>> = stream::iter(together)
-                .map(|(name, state, is_probed)| self.look_at(name, state, *is_probed, room, at))
+            let looked: Vec<_> = stream::iter(together)
+                .map(async |(name, state, is_probed)| (*name, self.look_at(name, state, *is_probed, room, at).await))
                 .buffered(CALLS_CONCURRENT_MAX)
-                .try_collect()
-                .await?;
+                .collect()
+                .await;
+            let looked: Vec<Looked<'_>> = looked
+                .into_iter()
+                .filter_map(|(name, looked)| looked.map_err(|error| look.fail(name, error.into())).ok())
+                .collect();
             let wanted: Vec<usize> = looked.iter().map(|looked| looked.due.deliveries.len()).collect();
             let shares = fair_shares(&wanted, room);
             room -= shares.iter().sum::<usize>();
@@ -196,8 +208,16 @@ impl Dispatcher {
                     // Its turn comes first at the next look.
                     place.first = Some(looked.name.clone());
                 }
-                report.rung += self.send_on(looked, share, now).await?;
-                self.learn(looked, share, capacity, at).await?;
+                match self.send_on(looked, share, now).await {
+                    Ok(rung) => report.rung += rung,
+                    Err(error) => {
+                        look.fail(looked.name, error);
+                        continue;
+                    }
+                }
+                if let Err(error) = self.learn(looked, share, capacity, at).await {
+                    look.fail(looked.name, error.into());
+                }
                 let has_more = looked.due.has_more || share < looked.due.deliveries.len();
                 look.has_more |= has_more;
                 // Not what it may have at a look is what keeps it, but the workers.
@@ -274,6 +294,12 @@ impl Dispatcher {
 }
 
 impl Look {
+    /// One destination's error is not the others'.
+    fn fail(&mut self, name: &DestinationName, error: DispatchError) {
+        tracing::error!(destination = %name, %error, "waiting deliveries were not sent on; the next look tries again");
+        self.failed.get_or_insert(error);
+    }
+
     /// When the next one is worth it, if it is.
     fn next(&self, now: Timestamp) -> Option<Timestamp> {
         let again = match (self.has_more, self.is_full) {
@@ -288,7 +314,7 @@ impl Look {
 
 fn publish(report: &Report) {
     if report.is_held {
-        tracing::info!("another dispatcher is at it");
+        tracing::info!("another dispatcher holds the lease");
         return;
     }
     gauge!("WaitingDestinations").set(report.destinations as f64);
@@ -306,7 +332,7 @@ mod tests {
     fn the_next_look_is_soon_while_there_is_more_or_a_gate_opens() {
         let at = Timestamp::from_seconds;
         let look = |has_more, is_full, opens_at: Option<u64>| {
-            Look { has_more, is_full, opens_at: opens_at.map(at) }.next(at(100)).map(Timestamp::seconds)
+            Look { has_more, is_full, opens_at: opens_at.map(at), failed: None }.next(at(100)).map(Timestamp::seconds)
         };
         assert_eq!(look(false, false, None), None);
         assert_eq!(look(true, false, None), Some(100 + LOOK_SECONDS));

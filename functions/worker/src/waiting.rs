@@ -133,7 +133,7 @@ impl<E: Exchange> Job<'_, E> {
         let (ledger, name) = (&self.worker.ledger, &self.destination.name);
         let once_in = Duration::from_secs(BOUNCE_NOTED_SECONDS);
         if let Err(error) = ledger.note_bounce(name, self.state, now, once_in).await {
-            tracing::warn!(destination = %name, %error, "the dispatcher does not know that there was no room");
+            tracing::warn!(destination = %name, %error, "cannot record that the concurrency limit was reached; the dispatcher may send too many");
         }
         // It is due at once; how many of them are sent on depends on how many find room.
         Wait { look_at: Some(now), ..deferred(now, reason, reserved_at) }

@@ -196,9 +196,9 @@ impl Ledger {
     ) -> Result<Vec<(DestinationName, DestinationState)>, LedgerError> {
         let keys = names.iter().map(|name| state_key(name, "state")).collect();
         let items = self.batch_get(keys, &[]).await?;
+        let known: HashMap<_, _> = items.iter().filter_map(|item| Some((read_string(item, "pk")?, item))).collect();
         let state = |name: &DestinationName| {
-            let pk = format!("destination#{name}");
-            items.iter().find(|item| read_string(item, "pk") == Some(&pk)).map_or_else(DestinationState::default, read_state)
+            known.get(format!("destination#{name}").as_str()).map_or_else(DestinationState::default, |item| read_state(item))
         };
         Ok(names.into_iter().map(|name| (name.clone(), state(&name))).collect())
     }
@@ -393,7 +393,7 @@ impl Ledger {
 }
 
 /// Class and words of a delivery that nobody had claimed when the auditor came.
-const UNCLAIMED: (&str, &str) = ("unclaimed", "nobody had claimed it when it was accounted for");
+const UNCLAIMED: (&str, &str) = ("unclaimed", "no worker had claimed it when the auditor looked");
 
 fn all_shards() -> impl Iterator<Item = String> {
     (0..SHARDS).map(|shard| shard.to_string()).chain([LAST.to_owned()])

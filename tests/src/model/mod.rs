@@ -202,6 +202,11 @@ pub enum Fate {
         /// A part of the condition.
         condition: &'static str,
     },
+    /// A request with these words fails with an error of the service; any other succeeds.
+    Refuse {
+        /// A part of the request's body.
+        words: &'static str,
+    },
     /// A request with these words does nothing, and is answered as if it had; any other succeeds.
     Pretend {
         /// A part of the request's body.
@@ -635,6 +640,7 @@ impl Account {
         };
         let answer = match fate {
             Fate::Pretend { words } if request.has(words) => Answer::json(200, "{}".to_owned()),
+            Fate::Refuse { words } if request.has(words) => Failure::InternalError.answer(&request)?,
             _ => self.perform(&request, left_out).await,
         };
         pause(latency.after).await;

@@ -89,7 +89,7 @@ impl Exchange for SimulatedExchange {
         // Waits as long as the client would, or for ever if the function is killed.
         match fate {
             Fate::Succeed if self.director.refuses_credentials() => answer(StatusCode::UNAUTHORIZED),
-            Fate::Succeed | Fate::SucceedDespite { .. } | Fate::Pretend { .. } | Fate::Partly { .. } => {
+            Fate::Succeed | Fate::SucceedDespite { .. } | Fate::Pretend { .. } | Fate::Refuse { .. } | Fate::Partly { .. } => {
                 arrive();
                 answer(StatusCode::OK)
             }

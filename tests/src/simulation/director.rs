@@ -59,7 +59,7 @@ impl Kind {
     /// only a transaction is in another one's way.
     pub fn can(self, fate: Fate) -> bool {
         match fate {
-            Fate::Succeed | Fate::SucceedDespite { .. } | Fate::Pretend { .. } => false,
+            Fate::Succeed | Fate::SucceedDespite { .. } | Fate::Pretend { .. } | Fate::Refuse { .. } => false,
             Fate::FailBefore(Failure::Contended) => self == Self::Transaction,
             Fate::FailBefore(_) | Fate::Hang { after_effect: false } | Fate::Kill { after_effect: false } => true,
             Fate::FailAfter(_) | Fate::Hang { after_effect: true } | Fate::Kill { after_effect: true } => {
